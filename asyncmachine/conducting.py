@@ -1,0 +1,511 @@
+"""How one transition is carried out, by the thread that has the machine's turn.
+
+There are two ways through: the quick one, for a transition that only handlers look at,
+and the watched one, with tracers, log lines, listeners or deadlines. The watched one keeps
+its place in the transition, so that another thread can go on when a handler is late.
+
+Guarantees: an error, a veto, a deadline or an interrupt at any point leaves clocks, active
+states and results consistent; see semantics.md sections 1, 3, 7 and 8.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Final
+
+from asyncmachine.awaiting import Awaiting
+from asyncmachine.errors import HandlerTimeoutError
+from asyncmachine.handlers import Bound
+from asyncmachine.logs import LogLevel, log_exception, log_warning
+from asyncmachine.moments import lay_over
+from asyncmachine.narration import Narrator, record_steps
+from asyncmachine.plans import graph_of
+from asyncmachine.relations import ADD, REMOVE
+from asyncmachine.running import LOCAL, LOST
+from asyncmachine.schema import EXCEPTION
+from asyncmachine.threads import run_elsewhere
+from asyncmachine.transition import (
+    EXECUTED,
+    Canceled,
+    Cause,
+    ErrorSource,
+    Event,
+    Mutation,
+    Result,
+    Step,
+    Transition,
+)
+from asyncmachine.watchdog import Watch
+
+if TYPE_CHECKING:
+    from asyncmachine.plans import Plan
+    from asyncmachine.running import Frame
+    from asyncmachine.schema import Schema
+    from asyncmachine.tracing import Tracers
+
+__all__ = ["AUTO", "Conducting", "TurnLost", "cause_of"]
+
+# How long a machine without a handler_timeout waits for a listener, in seconds.
+LISTENER_PATIENCE: Final = 1.0
+
+NOTHING_BOUND: Final = Bound()
+# What follows a transition, when that is the auto mutation.
+AUTO: Final = Mutation(ADD, (), {}, auto=True)
+
+
+class TurnLost(BaseException):
+    """Unwinds a thread whose handler was late: another thread has the turn by now.
+
+    Attributes:
+        result: the result of the mutation that the thread had asked for, if it is known.
+        interrupt: a KeyboardInterrupt or SystemExit that ended the late handler.
+
+    """
+
+    def __init__(self, interrupt: BaseException | None = None) -> None:
+        super().__init__()
+        self.result: Result | None = None
+        self.interrupt = interrupt
+
+
+def cause_of(frames: list[Frame]) -> Cause | None:
+    """Name the transition whose handler the current thread is in, if any."""
+    frame = frames[-1] if frames else None
+    return Cause(frame.machine.id, frame.id) if isinstance(frame, Transition) else None
+
+
+class Conducting(Awaiting):
+    """A machine that carries out transitions.
+
+    Everything here is touched only by the thread that has the turn, but for reading.
+
+    Attributes:
+        error: the last error in a handler, or given to ``add_error``; ``None`` if there
+            was none.
+        catch_errors: whether an error in a handler becomes an ``Exception`` mutation, or
+            is raised.
+        handler_timeout: seconds that each handler may take; ``None`` for any time.
+
+    """
+
+    __slots__ = (
+        "_bound",
+        "_follow",
+        "_narrator",
+        "_plain",
+        "_raising",
+        "_tracers",
+        "_tx",
+        "_watched",
+        "catch_errors",
+        "error",
+        "handler_timeout",
+    )
+
+    def __init__(
+        self,
+        machine_id: str,
+        schema: Schema,
+        *,
+        handler_timeout: float | None,
+        catch_errors: bool,
+    ) -> None:
+        super().__init__(machine_id, schema, graph_of(schema, ()).node(()))
+        self.error: BaseException | None = None
+        self.catch_errors = catch_errors
+        self.handler_timeout = handler_timeout
+        self._bound = NOTHING_BOUND
+        self._tracers: Tracers | None = None
+        self._narrator: Narrator | None = None
+        self._tx: Transition | None = None
+        self._follow: Mutation | None = None
+        self._raising: BaseException | None = None
+        self._plain = True  # nobody but handlers looks at transitions
+        self._watched = handler_timeout is not None
+
+    def _look_who_watches(self) -> None:
+        """Take note that tracers, log level or disposal have changed."""
+        told = self._tracers is not None or self._narrator is not None
+        self._watched = told or self.handler_timeout is not None
+        self._plain = not told and not self._disposed
+
+    # The quick way --------------------------------------------------------------------
+
+    def _carry_out(
+        self, plan: Plan, args: dict[str, object], request: Mutation | None = None
+    ) -> Result:
+        """Carry out one mutation, and note in ``_follow`` what must follow it."""
+        frames = LOCAL.frames
+        depth = len(frames)
+        if request is not None:
+            cause = request.cause
+        else:
+            cause = cause_of(frames) if frames else None
+        tx = Transition(self, plan, args, cause, request, self._ticks.copy())
+        try:
+            frames.append(tx)
+            self._tx = tx
+            self._follow = None
+            if self._watched or plan.listened:
+                self._begin_watched(tx)
+                result = self._conduct_watched(tx)
+            elif not plan.accepted:
+                result = plan.refusal
+            else:
+                refusal = self._negotiate(tx) if plan.negotiation else None
+                result = refusal or self._complete(tx)
+        except TurnLost:
+            raise
+        except BaseException as error:  # noqa: BLE001 - it is the user's code
+            result = self._fail(tx, error)
+            if not isinstance(error, Exception):
+                self._end(tx, result)
+                raise
+        finally:
+            del frames[depth:]
+        self._end(tx, result)
+        return result
+
+    def _negotiate(self, tx: Transition) -> Result | None:
+        """Ask the negotiation handlers; give a refusal, or None if all agree."""
+        calls = self._bound.calls
+        while True:
+            for name, number in tx.plan.negotiation:
+                event = Event()
+                event.name = name
+                event.transition = tx
+                try:
+                    verdict = calls[number](event)
+                except BaseException:
+                    tx.at = (name, number)
+                    raise
+                if verdict is False:
+                    refusal = self._vetoed(tx, name, number)
+                    if refusal is not None:
+                        return refusal
+                    break  # an auto state less: ask again
+            else:
+                return None
+
+    def _complete(self, tx: Transition) -> Result:
+        """Change the machine and tell the final handlers."""
+        self._advance(tx.plan, tx)
+        calls = self._bound.calls
+        for name, number in tx.plan.final:
+            event = Event()
+            event.name = name
+            event.transition = tx
+            try:
+                calls[number](event)
+            except BaseException:
+                tx.at = (name, number)
+                raise
+        return self._settle(tx)
+
+    def _advance(self, plan: Plan, tx: Transition | None = None) -> None:
+        """Change the machine: publish the moment after the plan, then move the clocks."""
+        ticks = self._ticks
+        first = plan.first
+        second = plan.second
+        if plan.few:
+            first_tick = ticks[first] + plan.first_by
+            second_tick = ticks[second] + plan.second_by
+            now = (plan.target, first, first_tick, second, second_tick)
+            if tx is not None:
+                tx.moment = now
+            self._now = now
+            ticks[first] = first_tick
+            ticks[second] = second_tick
+        else:
+            moved = [value for i, by in plan.moves for value in (i, ticks[i] + by)]
+            now = (plan.target, *moved)
+            if tx is not None:
+                tx.moment = now
+            self._now = now
+            lay_over(ticks, now)
+        index = self._index
+        if index is not None and index.contexts:
+            index.expire(plan.changed)
+
+    def _settle(self, tx: Transition) -> Result:
+        """Set the waiters whose condition holds now, and see to the auto states."""
+        plan = tx.plan
+        if plan.follow and not (tx.request is not None and tx.request.quiet):
+            self._follow = AUTO
+        index = self._index
+        if index is not None and (
+            index.inbox or index.interest & plan.changed or index.queries
+        ):
+            woken = index.settle(plan.target, plan.changed, plan.enters, tx.args)
+            if woken and self._narrator is not None:
+                self._narrator.woken(tx, woken)
+        return EXECUTED
+
+    def _end(self, tx: Transition, result: Result) -> None:
+        """Give the result to who waits for it, then let tracers know."""
+        request = tx.request
+        if not result:
+            tx.accepted = tx.accepted and tx.moment is not None
+        if request is not None and request.ticket is not None:
+            request.ticket.settle(result)
+        self._tx = None
+        if self._tracers is not None:
+            tx.ended_ns = perf_counter_ns()
+            self._tracers.tell("transition_end", tx)
+
+    # Refusals and errors ----------------------------------------------------------------
+
+    def _vetoed(self, tx: Transition, name: str, number: int) -> Result | None:
+        """Give the refusal, or None if only one auto state is refused and the rest may go on."""
+        bit = tx.plan.vetoed_auto(name)
+        if bit:
+            rest = tx.plan.source.auto_plan(tx.plan.barred | bit)
+            if rest.accepted:
+                tx.plan = rest
+                return None
+        if self._narrator is not None:
+            self._narrator.vetoed(tx, name)
+        bound = self._bound
+        return Canceled(lambda: f"vetoed by {bound.label(number)}")
+
+    def _fail(self, tx: Transition, error: BaseException) -> Result:
+        """End a transition whose handler has failed; semantics.md section 7."""
+        name, number = tx.at or ("", -1)
+        label = self._bound.label(number) if tx.at else "the machine"
+        if isinstance(error, Exception):
+            tx.error = self.error = error
+            if self._narrator is not None:
+                self._narrator.failed(tx, error)
+        if tx.moment is None:
+            tx.accepted = False
+        else:
+            self._put_back(tx, name)
+        if isinstance(error, Exception):
+            self._raise_alarm(tx, name, label, error)
+        text = f"{type(error).__name__} in {label}: {error}"
+        return Canceled(text)
+
+    def _put_back(self, tx: Transition, handler: str) -> None:
+        """Undo the states whose final handler has not completed; parity of clocks stays true."""
+        plan = tx.plan
+        assert tx.moment is not None
+        self._now = tx.moment  # an interrupt may have come before it was published
+        lay_over(self._ticks, tx.moment)
+        exits, enters = plan.not_completed(handler) if handler else ((), ())
+        before, target = plan.source, plan.target
+        withdrawn = [i for i in enters if not before.active >> i & 1]
+        undone = 0
+        for i in (*exits, *withdrawn):
+            undone |= 1 << i
+        node = target
+        if undone:
+            active = target.active ^ undone
+            order = [i for i in before.order if active >> i & 1]
+            order += [i for i in target.order if (active & ~before.active) >> i & 1]
+            node = target.graph.node(tuple(order))
+            moved = [v for i in (*exits, *withdrawn) for v in (i, self._ticks[i] + 1)]
+            tx.moment = (node, *tx.moment[1:], *moved)
+            self._now = tx.moment
+            lay_over(self._ticks, tx.moment)
+        index = self._index
+        if index is not None:
+            index.expire(plan.changed)
+            index.settle(node, plan.changed, [i for i in plan.enters if i not in enters], tx.args)
+
+    def _raise_alarm(self, tx: Transition, name: str, label: str, error: Exception) -> None:
+        """Have an error in a handler become an ``Exception`` mutation, or be raised."""
+        plan = tx.plan
+        if plan.kind != REMOVE and EXCEPTION in plan.states:
+            log_exception("error while handling Exception, in %s of %s", label, self.id, error=error)
+        elif self.catch_errors:
+            source = ErrorSource(name, plan.states, plan.source.names, error.__traceback__)
+            self._follow = Mutation(
+                ADD,
+                (EXCEPTION,),
+                {"error": error, "source": source},
+                cause=Cause(self.id, tx.id),
+                quiet=plan.auto,
+            )
+            self._tell_queued(self._follow)
+        elif self._raising is None:
+            self._raising = error
+        else:
+            log_exception("one more error, in %s of %s", label, self.id, error=error)
+
+    def _tell_queued(self, mutation: Mutation) -> None:
+        if self._narrator is not None:
+            self._narrator.queued(mutation)
+        if self._tracers is not None:
+            self._tracers.tell("mutation_queued", self, mutation)
+
+    # The watched way --------------------------------------------------------------------
+
+    def _begin_watched(self, tx: Transition) -> None:
+        tracers = self._tracers
+        if tracers is not None:
+            tx.started_ns = perf_counter_ns()
+            if tracers.wants_steps:
+                record_steps(tx)
+            tracers.tell("transition_init", tx)
+        if self._narrator is not None:
+            self._narrator.begun(tx)
+        if tracers is not None:
+            tracers.tell("transition_start", tx)
+
+    def _conduct_watched(self, tx: Transition) -> Result:
+        """Carry it out, or go on with it where ``tx.step`` says."""
+        if tx.moment is None:
+            if not tx.accepted:
+                if self._narrator is not None:
+                    self._narrator.refused(tx)
+                return tx.plan.refusal
+            refusal = self._negotiate_watched(tx)
+            if refusal is not None:
+                return refusal
+            self._advance(tx.plan, tx)
+            tx.step = 0
+            if self._narrator is not None:
+                self._narrator.changed(tx)
+        final = tx.plan.final
+        while tx.step < len(final):
+            self._call_watched(tx, *final[tx.step])
+            tx.step += 1
+        return self._settle(tx)
+
+    def _negotiate_watched(self, tx: Transition) -> Result | None:
+        while tx.step < len(tx.plan.negotiation):
+            name, number = tx.plan.negotiation[tx.step]
+            verdict = self._call_watched(tx, name, number)
+            tx.step += 1
+            if verdict is False and number >= 0:
+                if self._tracers is not None and self._tracers.wants_steps:
+                    tx.steps.append(Step("veto", "", name))
+                refusal = self._vetoed(tx, name, number)
+                if refusal is not None:
+                    return refusal
+                tx.step = 0  # an auto state less: ask again
+        return None
+
+    def _call_watched(self, tx: Transition, name: str, number: int) -> object:
+        """Call one handler, or tell one listener."""
+        event = Event()
+        event.name = name
+        event.transition = tx
+        if number < 0:
+            return self._tell_listener(tx, event, number)
+        tracers = self._tracers
+        if self._narrator is not None:
+            self._narrator.handler(tx, name)
+        if tracers is not None:
+            if tracers.wants_steps:
+                tx.steps.append(Step("handler", "", name))
+            tracers.tell("handler_start", tx, name)
+        verdict: object = None
+        try:
+            verdict = self._call_in_time(tx, event, number, self.handler_timeout)
+        except TurnLost:
+            raise
+        except BaseException:
+            tx.at = (name, number)
+            if tracers is not None:
+                tracers.tell("handler_end", tx, name)
+            raise
+        if tracers is not None:
+            tracers.tell("handler_end", tx, name)
+        return verdict
+
+    def _tell_listener(self, tx: Transition, event: Event, number: int) -> None:
+        patience = self.handler_timeout if self.handler_timeout is not None else LISTENER_PATIENCE
+        try:
+            self._call_in_time(tx, event, number, patience)
+        except Exception:  # noqa: BLE001 - it is the user's code
+            log_exception("error in a listener to %s of %s", event.name, self.id)
+
+    def _call_in_time(
+        self, tx: Transition, event: Event, number: int, timeout: float | None
+    ) -> object:
+        """Call a handler; if it is late, another thread has gone on when it returns."""
+        call = self._bound.calls[number if number >= 0 else ~number]
+        if timeout is None:
+            return call(event)
+        watch = Watch(timeout, partial(self._late, tx, event, number, LOCAL.frames))
+        try:
+            watch.start()
+            verdict = call(event)
+        except BaseException as error:
+            if watch.stop():
+                raise
+            raise TurnLost(None if isinstance(error, Exception) else error) from error
+        if not watch.stop():
+            raise TurnLost
+        return verdict
+
+    # Late handlers ----------------------------------------------------------------------
+
+    def _late(self, tx: Transition, event: Event, number: int, stuck: list[Frame]) -> None:
+        """Have another thread go on; called by the watchdog when a handler is late."""
+        event.expire()
+        if tx in stuck:  # what the late handler does from now on is not done by the machine
+            stuck[stuck.index(tx)] = LOST
+        run_elsewhere(partial(self._go_on, tx, event, number))
+
+    def _go_on(self, tx: Transition, event: Event, number: int) -> None:
+        """Go on with a transition whose handler or listener is late, on this thread."""
+        frames = LOCAL.frames
+        depth = len(frames)
+        try:
+            frames.append(tx)
+            if number < 0:
+                log_warning(self.id, f"a listener to {event.name} is late, going on without it")
+                tx.step += 1
+                result = self._conduct_watched(tx)
+            else:
+                result = self._time_out(tx, event, number)
+        except TurnLost:  # late once more: yet another thread goes on
+            return
+        except BaseException as error:  # noqa: BLE001 - it is the user's code
+            result = self._fail(tx, error)
+        finally:
+            del frames[depth:]
+        self._end(tx, result)
+        self._carry_on()
+
+    def _time_out(self, tx: Transition, event: Event, number: int) -> Result:
+        tx.at = (event.name, number)
+        if self._tracers is not None:
+            self._tracers.tell("handler_end", tx, event.name)
+        label = self._bound.label(number)
+        error = HandlerTimeoutError(f"{label} took longer than {self.handler_timeout} s")
+        if tx.request is not None and tx.request.dry:
+            return Canceled(f"{type(error).__name__} in {label}: {error}")
+        return self._fail(tx, error)
+
+    def _carry_on(self) -> None:
+        """Go on with what is queued, having the turn; see turns.py."""
+
+    # Dry runs ---------------------------------------------------------------------------
+
+    def _probe(self, plan: Plan, args: dict[str, object], request: Mutation) -> Result:
+        """Ask the relations and the negotiation handlers, and change nothing."""
+        if not plan.accepted:
+            return plan.refusal
+        frames = LOCAL.frames
+        depth = len(frames)
+        tx = Transition(self, plan, args, request.cause, request, self._ticks.copy())
+        timeout = self.handler_timeout if request.ticket is not None else None
+        try:
+            frames.append(tx)
+            for name, number in plan.negotiation:
+                event = Event()
+                event.name = name
+                event.transition = tx
+                tx.at = (name, number)
+                if number >= 0 and self._call_in_time(tx, event, number, timeout) is False:
+                    return Canceled(f"vetoed by {self._bound.label(number)}")
+        except Exception as error:  # noqa: BLE001 - it is the user's code
+            label = self._bound.label(tx.at[1]) if tx.at else "the machine"
+            return Canceled(f"{type(error).__name__} in {label}: {error}")
+        finally:
+            del frames[depth:]
+        return EXECUTED

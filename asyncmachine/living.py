@@ -1,0 +1,230 @@
+"""The life of a machine: children, background work, disposal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from asyncmachine.errors import MachineError
+from asyncmachine.forks import Fork, Forks
+from asyncmachine.handlers import Binding, parse
+from asyncmachine.oneshot import MAKING, OneShot, call_safely, deadline_after, time_left
+from asyncmachine.queueing import Task
+from asyncmachine.running import is_inside
+from asyncmachine.schema import ANY
+from asyncmachine.turns import Turns
+from asyncmachine.waiting import StateContext
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from asyncmachine.schema import Schema
+    from asyncmachine.transition import Event
+
+__all__ = ["Living"]
+
+# How long dispose() waits for forks that do not end, in seconds.
+FORK_GRACE: Final = 1.0
+
+
+class _Life:
+    """What a machine needs for its end, made when it is first needed."""
+
+    __slots__ = ("callbacks", "children", "forks", "over")
+
+    def __init__(self, on_error: Callable[[Exception], object]) -> None:
+        self.children: list[Living] = []
+        self.forks = Forks(on_error)
+        self.callbacks: list[Callable[[Living], object]] = []
+        self.over = OneShot()
+
+
+class Living(Turns):
+    """A machine with children, forks and an end.
+
+    Attributes:
+        parent: the machine that disposes this one when it is disposed.
+
+    """
+
+    __slots__ = ("_life", "parent")
+
+    def __init__(
+        self,
+        machine_id: str,
+        schema: Schema,
+        parent: Living | None,
+        *,
+        handler_timeout: float | None,
+        catch_errors: bool,
+        queue_limit: int,
+    ) -> None:
+        super().__init__(
+            machine_id,
+            schema,
+            handler_timeout=handler_timeout,
+            catch_errors=catch_errors,
+            queue_limit=queue_limit,
+        )
+        self._life: _Life | None = None
+        self.parent = parent
+
+    # Forks ------------------------------------------------------------------------------
+
+    def fork(
+        self,
+        event: Event,
+        fn: Callable[..., object],
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> Fork:
+        """Run ``fn(ctx, *args, **kwargs)`` in the background; what `Event.fork` calls."""
+        ctx = self._context_of(event)
+        named = dict(kwargs or {})
+        return self._living().forks.start(ctx, lambda: fn(ctx, *args, **named))
+
+    def _context_of(self, event: Event) -> StateContext:
+        """The context of the state that a handler belongs to."""
+        meaning = parse(self.schema, event.name)[0]
+        if event.expired:
+            return StateContext(meaning.state, 0)
+        return self.lifetime() if meaning.state == ANY else self.state_ctx(meaning.state)
+
+    def lifetime(self) -> StateContext:
+        """Give the context that lasts as long as the machine."""
+        return self._waiters().lifetime
+
+    @property
+    def forks_running(self) -> int:
+        """How many forks have not ended yet."""
+        return len(self._life.forks.running) if self._life is not None else 0
+
+    def _fork_failed(self, error: Exception) -> None:
+        """Report an error in a fork."""
+
+    # Children and disposal ----------------------------------------------------------------
+
+    @property
+    def is_disposed(self) -> bool:
+        """Whether mutations are refused, for the machine is disposed."""
+        return self._disposed
+
+    @property
+    def children(self) -> tuple[Living, ...]:
+        """The machines that were built with this one as ``parent``, and live."""
+        return tuple(self._life.children) if self._life is not None else ()
+
+    def on_dispose(self, callback: Callable[[Self], object]) -> Binding:
+        """Have a function called with the machine when it is disposed; at once if it is.
+
+        An error in it is logged.
+
+        Returns:
+            A binding, to take it back.
+
+        """
+        callbacks = self._living().callbacks
+        callbacks.append(callback)  # type: ignore[arg-type]  # it is called with self only
+        if self._disposed:
+            self._run_callbacks()
+
+        def undo() -> None:
+            if callback in callbacks:
+                callbacks.remove(callback)  # type: ignore[arg-type]
+
+        return Binding(undo)
+
+    def dispose(self, timeout: float | None = None) -> None:
+        """End the machine: children first, then the queue is drained, waiters are set.
+
+        Afterwards mutations return a canceled result, and reading still works. Waits until
+        disposal is over, and a bounded time for forks to end. From inside a handler of the
+        machine it only requests the disposal, which comes after what is queued. Safe from
+        several threads, and twice.
+
+        Args:
+            timeout: seconds to wait at most for what is running and queued; after that
+                the machine is disposed regardless, and what is queued is canceled.
+
+        Example:
+            >>> from asyncmachine import Machine, State
+            >>> machine = Machine({"Foo": State()})
+            >>> machine.dispose()
+            >>> machine.add("Foo").why, machine.is_disposed
+            ('the machine is disposed', True)
+
+        """
+        deadline = deadline_after(timeout)
+        life = self._living()
+        for child in reversed(tuple(life.children)):
+            child.dispose(time_left(deadline))
+        task = Task(self._retire)
+        self._queue_made().put_task(task, urgent=False)
+        self._serve()
+        if is_inside(self):
+            return
+        if not task.wait(time_left(deadline)) and task.claim():
+            self._retire()
+        life.over.wait(time_left(deadline))
+        grace = time_left(deadline)
+        life.forks.wait(FORK_GRACE if grace is None else min(grace, FORK_GRACE))
+
+    def _living(self) -> _Life:
+        life = self._life
+        if life is None:
+            with MAKING:
+                if self._life is None:
+                    self._life = _Life(self._fork_failed)
+                life = self._life
+        return life
+
+    def _adopt(self, child: Living) -> None:
+        if self._disposed:
+            msg = f"the parent {self.id} is disposed"
+            raise MachineError(msg)
+        self._living().children.append(child)
+        if self._tracers is not None:
+            self._tracers.tell("submachine", self, child)
+
+    def _retire(self) -> None:
+        """Refuse mutations from now on, set all waiters, tell everybody."""
+        if self._disposed:
+            return
+        self._disposed = True
+        self._look_who_watches()
+        if self._index is not None:
+            self._index.dispose()
+        self._run_callbacks()
+        if self._tracers is not None:
+            self._tracers.tell("machine_dispose", self)
+        siblings = self.parent._life.children if self.parent and self.parent._life else []
+        if self in siblings:
+            siblings.remove(self)
+        self._finished = True
+        if self._index is not None:
+            self._index.finish()
+        self._living().over._fire()
+        # Who waits for results of what was queued must not wait for ever.
+        if not is_inside(self):
+            self._serve()
+
+    def _run_callbacks(self) -> None:
+        callbacks = self._living().callbacks
+        while callbacks:
+            try:
+                callback = callbacks.pop(0)
+            except IndexError:  # another thread took the last one
+                return
+            call_safely(callback, self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.dispose()

@@ -1,0 +1,581 @@
+"""`Machine`: the public face, which delegates.
+
+Reading is in reading.py, waiting in awaiting.py, carrying out a transition in
+conducting.py, taking turns in turns.py, children and disposal in living.py; each is a
+base of the next.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from asyncmachine.errors import MachineError, UnknownStateError, hint
+from asyncmachine.handlers import Binding, Bound, collect, listeners_for
+from asyncmachine.living import Living
+from asyncmachine.logs import LogLevel
+from asyncmachine.narration import Narrator
+from asyncmachine.oneshot import OneShot
+from asyncmachine.plans import graph_of
+from asyncmachine.relations import ADD, REMOVE, SET
+from asyncmachine.schema import EXCEPTION, Schema
+from asyncmachine.threads import run_elsewhere
+from asyncmachine.tracing import Tracers
+from asyncmachine.transition import Canceled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from asyncmachine.handlers import Handler
+    from asyncmachine.schema import State, States
+    from asyncmachine.tracing import Tracer
+    from asyncmachine.transition import Result, Transition
+    from asyncmachine.waiting import StateContext, Waiter
+
+__all__ = ["Machine"]
+
+KINDS: Final = (ADD, REMOVE, SET)
+
+# Ids of machines that were given none: unique in the program, unlikely to meet elsewhere.
+_IDS: Final = count(int.from_bytes(os.urandom(6), "big") | 1 << 47)
+
+# How many requests may wait in the queue of a pipe's target.
+PIPE_LIMIT: Final = 100_000
+
+_T = TypeVar("_T")
+
+
+class Machine(Living):
+    """A relational state machine: many states at once, each with a logical clock.
+
+    All methods may be called from any thread. Used in a ``with`` statement it is disposed
+    at the end.
+
+    Args:
+        states: a mapping of names to `State`, a `States` class, or a `Schema`.
+        id: its name; one is made up if none is given.
+        handlers: what to `bind` at once: an object, a module, a mapping, or a list of these.
+        parent: a machine that disposes this one when it is disposed.
+        tags: labels for tools.
+        tracers: the first `Tracer` objects.
+        handler_timeout: seconds that each handler may take; ``None`` for any time.
+        queue_limit: how many mutations may wait; more are canceled.
+        log_level: how much is logged.
+        log_args: names of the args that are logged.
+        catch_errors: whether an error in a handler becomes an ``Exception`` mutation; if
+            not, it is raised to the caller whose thread ran the handler.
+
+    Raises:
+        SchemaError: if the schema has faults.
+        HandlerError: if the handlers do not fit.
+
+    Example:
+        >>> from asyncmachine import Machine, State
+        >>> class Handlers:
+        ...     def Bar_state(self, event):
+        ...         print("Bar with", dict(event.args))
+        >>> machine = Machine({"Foo": State(add="Bar"), "Bar": State()}, handlers=Handlers())
+        >>> machine.add("Foo", answer=42)
+        Bar with {'answer': 42}
+        Result.EXECUTED
+        >>> str(machine)
+        '(Foo:1 Bar:1)'
+
+    """
+
+    __slots__ = ("_log_args", "_log_level", "tags")
+
+    def __init__(
+        self,
+        states: Mapping[str, State] | type[States] | Schema,
+        *,
+        id: str | None = None,  # noqa: A002 - the name that users expect
+        handlers: object = None,
+        parent: Machine | None = None,
+        tags: Iterable[str] = (),
+        tracers: Iterable[Tracer] = (),
+        handler_timeout: float | None = None,
+        queue_limit: int = 1000,
+        log_level: LogLevel = LogLevel.NOTHING,
+        log_args: Iterable[str] = (),
+        catch_errors: bool = True,
+    ) -> None:
+        if handler_timeout is not None and not handler_timeout > 0:
+            msg = f"handler_timeout must be a positive number of seconds, not {handler_timeout!r}"
+            raise ValueError(msg)
+        if queue_limit < 1:
+            msg = f"queue_limit must be at least 1, not {queue_limit!r}"
+            raise ValueError(msg)
+        super().__init__(
+            f"{next(_IDS):x}" if id is None else id,
+            states if type(states) is Schema else Schema(states),
+            parent,
+            handler_timeout=handler_timeout,
+            catch_errors=catch_errors,
+            queue_limit=queue_limit,
+        )
+        self.tags = tuple(tags)
+        self._log_level = LogLevel.NOTHING
+        self._log_args = tuple(log_args)
+        if log_level:
+            self.log_level = LogLevel(log_level)
+        if handlers is not None:
+            for each in handlers if isinstance(handlers, list | tuple) else (handlers,):
+                self._bound = self._bound.plus(collect(self.schema, each))
+            self._now = (graph_of(self.schema, self._bound.shape).node(()),)
+        if tracers:
+            self._tracers = Tracers(tracers)
+            self._look_who_watches()
+            self._tracers.tell("machine_init", self)
+        if parent is not None:
+            parent._adopt(self)
+
+    # Mutations ------------------------------------------------------------------------
+
+    def add(self, *states: str, **args: object) -> Result:
+        """Activate states.
+
+        Args:
+            states: names; the relations decide what else follows, or refuse.
+            args: what the handlers get.
+
+        Returns:
+            The result: executed, canceled, or queued if the machine is busy.
+
+        Raises:
+            UnknownStateError: for a name that the schema lacks.
+
+        """
+        return self._mutate(ADD, states, args)
+
+    def remove(self, *states: str, **args: object) -> Result:
+        """Deactivate states.
+
+        Args:
+            states: names.
+            args: what the handlers get.
+
+        Returns:
+            The result: executed, canceled, or queued if the machine is busy.
+
+        Raises:
+            UnknownStateError: for a name that the schema lacks.
+
+        """
+        return self._mutate(REMOVE, states, args)
+
+    def set(self, *states: str, **args: object) -> Result:
+        """Activate states and deactivate all others, but for what these imply.
+
+        Args:
+            states: names; none deactivates everything.
+            args: what the handlers get.
+
+        Returns:
+            The result: executed, canceled, or queued if the machine is busy.
+
+        Raises:
+            UnknownStateError: for a name that the schema lacks.
+
+        """
+        return self._mutate(SET, states, args)
+
+    def toggle(self, *states: str, **args: object) -> Result:
+        """Remove states if all of them are active now, else add them.
+
+        Args:
+            states: names.
+            args: what the handlers get.
+
+        Returns:
+            The result: executed, canceled, or queued if the machine is busy.
+
+        Raises:
+            UnknownStateError: for a name that the schema lacks.
+
+        """
+        return self._mutate(REMOVE if self.is_active(*states) else ADD, states, args)
+
+    def add_error(self, error: BaseException | str, *states: str, **args: object) -> Result:
+        """Add ``Exception``, with the error as arg ``error``, and keep it as ``machine.error``.
+
+        Args:
+            error: the error; a text is wrapped in `MachineError`.
+            states: names of error states to add with it.
+            args: what the handlers get besides.
+
+        Returns:
+            The result: executed, canceled, or queued if the machine is busy.
+
+        Raises:
+            UnknownStateError: for a name that the schema lacks.
+
+        Example:
+            >>> from asyncmachine import Machine, State
+            >>> machine = Machine({"NetworkDown": State(require="Exception")})
+            >>> machine.add_error("no route", "NetworkDown"), str(machine)
+            (Result.EXECUTED, '(NetworkDown:1 Exception:1)')
+
+        """
+        if isinstance(error, str):
+            error = MachineError(error)
+        if not isinstance(error, BaseException):
+            msg = f"an exception or a text is needed, not {error!r}"
+            raise TypeError(msg)
+        self.schema.find(states)
+        self.error = error
+        return self._mutate(ADD, (EXCEPTION, *states), {**args, "error": error})
+
+    def send(self, kind: str, *states: str, **args: object) -> Result:
+        """Request a mutation without carrying it out here: a background thread does.
+
+        Args:
+            kind: ``"add"``, ``"remove"`` or ``"set"``.
+            states: names.
+            args: what the handlers get.
+
+        Returns:
+            A queued result, or a canceled one.
+
+        Raises:
+            UnknownStateError: for a name that the schema lacks.
+            ValueError: for another kind.
+
+        """
+        _check_kind(kind)
+        result = self._enqueue(kind, states, args, serve=False)
+        if self._baton:
+            run_elsewhere(partial(self._serve, fair=False))
+        return result
+
+    def can_add(self, *states: str, **args: object) -> Result:
+        """Ask whether ``add`` would be executed: relations and negotiation, nothing else.
+
+        Waits for its turn; inside a handler of the machine it is answered on the spot.
+
+        Returns:
+            An executed or a canceled result, with its ``why``.
+
+        Raises:
+            UnknownStateError: for a name that the schema lacks.
+
+        """
+        return self._can(ADD, states, args)
+
+    def can_remove(self, *states: str, **args: object) -> Result:
+        """Ask whether ``remove`` would be executed; see `can_add`."""
+        return self._can(REMOVE, states, args)
+
+    def can_set(self, *states: str, **args: object) -> Result:
+        """Ask whether ``set`` would be executed; see `can_add`."""
+        return self._can(SET, states, args)
+
+    def eval(self, fn: Callable[[], _T], timeout: float | None = None) -> _T:
+        """Run a function alone, between transitions; from inside a handler, at once.
+
+        Mutations that it requests are queued. It may run on another thread, if that one
+        has the machine's turn.
+
+        Args:
+            fn: takes nothing.
+            timeout: seconds to wait for its turn at most; ``None`` waits for ever.
+
+        Returns:
+            What the function returned.
+
+        Raises:
+            TimeoutError: if its turn did not come in time; then it never runs.
+
+        Example:
+            >>> from asyncmachine import Machine, State
+            >>> Machine({"Foo": State()}).eval(lambda: 6 * 7)
+            42
+
+        """
+        return self._evaluate(fn, timeout)
+
+    # Handlers -------------------------------------------------------------------------
+
+    def bind(self, handlers: object) -> Binding:
+        """Bind handlers, from the next transition on.
+
+        Args:
+            handlers: an object (its methods), a module, or a mapping of names to
+                callables. Each handler takes one `Event`.
+
+        Returns:
+            A binding, to unbind them.
+
+        Raises:
+            HandlerError: with every fault found.
+
+        Example:
+            >>> from asyncmachine import Machine, State
+            >>> machine = Machine({"Foo": State()})
+            >>> binding = machine.bind({"Foo_enter": lambda event: False})
+            >>> machine.add("Foo").why
+            'vetoed by Foo_enter'
+            >>> binding.unbind()
+            >>> machine.add("Foo")
+            Result.EXECUTED
+
+        """
+        found = collect(self.schema, handlers)
+        self._rebind(lambda bound: bound.plus(found))
+        return Binding(lambda: self._rebind(lambda bound: bound.minus(found)))
+
+    def on(self, name: str, fn: Handler) -> Binding:
+        """Have a function hear of one handler name, after its handlers; it can not veto.
+
+        It is called with the `Event` on the thread that carries out the transition. One
+        that takes longer than ``handler_timeout``, or a second if there is none, is
+        left behind: the machine goes on without it.
+
+        Args:
+            name: a handler name, like ``"Foo_state"``.
+            fn: takes the event.
+
+        Returns:
+            A binding, to stop it.
+
+        Raises:
+            HandlerError: for a name that matches no state.
+
+        """
+        return self.listen({name: fn})
+
+    def listen(
+        self, listeners: Mapping[str, Handler], started: Callable[[], object] | None = None
+    ) -> Binding:
+        """Have functions hear of several handler names, all from the same transition on.
+
+        Args:
+            listeners: functions by handler name, as for `on`.
+            started: called once they are in place, between two transitions.
+
+        Returns:
+            A binding, to stop them all.
+
+        Raises:
+            HandlerError: for a name that matches no state.
+
+        """
+        found = listeners_for(self.schema, listeners)
+        self._rebind(lambda bound: bound.plus(found), started)
+        return Binding(lambda: self._rebind(lambda bound: bound.minus(found)))
+
+    # Waiting for the queue ----------------------------------------------------------------
+
+    def when_queue_empty(self, *, ctx: StateContext | None = None) -> Waiter:
+        """Wait until the queue has been drained.
+
+        Args:
+            ctx: cancels the waiter when it expires.
+
+        """
+        return self._when_idle(ctx)
+
+    # Reading more -------------------------------------------------------------------------
+
+    def is_queued(self, kind: str, *states: str) -> bool:
+        """Whether a mutation of this kind that calls these states waits in the queue.
+
+        Args:
+            kind: ``"add"``, ``"remove"`` or ``"set"``.
+            states: names; the mutation may call others besides.
+
+        Raises:
+            UnknownStateError: for a name that the schema lacks.
+            ValueError: for another kind.
+
+        """
+        _check_kind(kind)
+        self.schema.find(states)
+        waiting = self._queue.snapshot() if self._queue is not None else []
+        return any(m.kind == kind and not m.dry and {*states} <= {*m.states} for m in waiting)
+
+    @property
+    def queue_length(self) -> int:
+        """How many mutations and tasks wait for their turn."""
+        return len(self._queue) if self._queue is not None else 0
+
+    @property
+    def in_transition(self) -> bool:
+        """Whether a transition is being carried out, as far as handlers can see one."""
+        return self._tx is not None
+
+    @property
+    def transition(self) -> Transition | None:
+        """The transition that is being carried out, or ``None``."""
+        return self._tx
+
+    def import_state(self, data: Mapping[str, object]) -> None:
+        """Set all clocks, and with them the active states, to those of a snapshot.
+
+        Done alone, between transitions: no handler, waiter or auto state is moved by it
+        until the next transition, but contexts of changed states expire. States that the
+        snapshot lacks start at 0.
+
+        Args:
+            data: what `export_state` gave, of this machine or of another one.
+
+        Raises:
+            UnknownStateError: for a name that the schema lacks.
+            ValueError: if the data is malformed.
+
+        Example:
+            >>> from asyncmachine import Machine, State
+            >>> machine = Machine({"Foo": State(), "Bar": State()})
+            >>> machine.import_state({"names": ["Foo", "Bar"], "ticks": [3, 2]})
+            >>> machine.describe()
+            '(Foo:3)[Bar:2 Exception:0]'
+
+        """
+        ticks = _read_snapshot(self.schema, data)
+        self.eval(lambda: self._jump(ticks))
+
+    # Watching -----------------------------------------------------------------------------
+
+    def add_tracer(self, tracer: Tracer) -> Binding:
+        """Add an observer, from the next transition on.
+
+        Returns:
+            A binding, to remove it.
+
+        """
+
+        def join() -> None:
+            known = self._tracers.all if self._tracers is not None else ()
+            self._tracers = Tracers((*known, tracer))
+            self._look_who_watches()
+
+        def leave() -> None:
+            known = self._tracers.all if self._tracers is not None else ()
+            rest = [each for each in known if each is not tracer]
+            self._tracers = Tracers(rest) if rest else None
+            self._look_who_watches()
+
+        self._between(join)
+        Tracers((tracer,)).tell("machine_init", self)
+        return Binding(lambda: self._between(leave))
+
+    @property
+    def tracers(self) -> tuple[Tracer, ...]:
+        """The observers."""
+        return self._tracers.all if self._tracers is not None else ()
+
+    @property
+    def log_level(self) -> LogLevel:
+        """How much is logged; may be changed at any time."""
+        return self._log_level
+
+    @log_level.setter
+    def log_level(self, level: LogLevel) -> None:
+        self._log_level = LogLevel(level)
+        self._narrator = Narrator(self.id, level, self._log_args) if level else None
+        self._look_who_watches()
+
+    @property
+    def log_args(self) -> tuple[str, ...]:
+        """Names of the args that are logged; may be changed at any time."""
+        return self._log_args
+
+    @log_args.setter
+    def log_args(self, names: Iterable[str]) -> None:
+        self._log_args = tuple(names)
+        self.log_level = self._log_level
+
+    def __repr__(self) -> str:
+        return f"<Machine {self.id} {self}>"
+
+    # Delivered by pipes -------------------------------------------------------------------
+
+    def deliver(
+        self, kind: str, states: tuple[str, ...], args: dict[str, object], passed: tuple[str, ...]
+    ) -> Result:
+        """Take over a mutation that a pipe forwards, without carrying it out here.
+
+        Args:
+            kind: ``"add"`` or ``"remove"``.
+            states: names.
+            args: what the handlers get.
+            passed: ids of the machines that it has passed.
+
+        Returns:
+            A queued result; a canceled one if the machine is disposed, or stuck for so
+            long that it can take no more.
+
+        """
+        if self.queue_length >= PIPE_LIMIT:
+            return Canceled(f"the queue is full ({PIPE_LIMIT})")
+        return self._enqueue(kind, states, args, passed=passed, serve=False)
+
+    def hand_over(self, source: object) -> None:
+        """Have a background thread carry out what a pipe has delivered.
+
+        Args:
+            source: the machine that the pipe comes from; its caller gives the delivery a
+                moment, so that a script of one thread sees the target move.
+
+        """
+        if not self._baton:  # who has the turn looks into the queue afterwards
+            return
+        delivery = OneShot()
+
+        def carry_out() -> None:
+            try:
+                self._serve(fair=False)
+                self._await_handed()
+            finally:
+                delivery._fire()
+
+        if isinstance(source, Machine):
+            if source._handed is None:
+                source._handed = [delivery]
+            else:
+                source._handed.append(delivery)
+        run_elsewhere(carry_out)
+
+    # For its bases ------------------------------------------------------------------------
+
+    def _fork_failed(self, error: Exception) -> None:
+        self.add_error(error)
+
+    def _jump(self, ticks: list[int]) -> None:
+        """Move to other clocks, being alone; the active states come in declared order."""
+        order = tuple(i for i, tick in enumerate(ticks) if tick & 1)
+        node = self._now[0].graph.node(order)
+        changed = sum(1 << i for i, tick in enumerate(ticks) if tick != self._ticks[i])
+        self._now = (node, *(value for pair in enumerate(ticks) for value in pair))
+        self._ticks[:] = ticks
+        if self._index is not None:
+            self._index.expire(changed)
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        msg = f"unknown kind of mutation {kind!r}{hint(kind, KINDS)}; there are {', '.join(KINDS)}"
+        raise ValueError(msg)
+
+
+def _read_snapshot(schema: Schema, data: Mapping[str, object]) -> list[int]:
+    """The clocks of a snapshot, checked, in the order of the schema."""
+    try:
+        names, given = list(data["names"]), list(data["ticks"])  # type: ignore[call-overload]
+    except (KeyError, TypeError) as error:
+        msg = f"a snapshot has lists of 'names' and 'ticks': {error}"
+        raise ValueError(msg) from error
+    if len(names) != len(given):
+        msg = f"the snapshot has {len(names)} names but {len(given)} ticks"
+        raise ValueError(msg)
+    ticks = [0] * len(schema.names)
+    for name, tick in zip(names, given, strict=True):
+        if name not in schema.index:
+            raise UnknownStateError(name, schema.names, "the snapshot")
+        if not isinstance(tick, int) or isinstance(tick, bool) or tick < 0:
+            msg = f"the tick of {name} is a whole number from 0, not {tick!r}"
+            raise ValueError(msg)
+        ticks[schema.index[name]] = tick
+    return ticks

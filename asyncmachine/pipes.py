@@ -1,0 +1,204 @@
+"""Pipes: machines that feed machines.
+
+Guarantees: a pipe keeps the order of what it carries. It hands a mutation over to the
+target's queue and lets a background thread carry it out: the source's transition never
+waits for the target's handlers. What a pipe can not deliver it tells the source.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from asyncmachine.errors import PipeOverflowError
+from asyncmachine.relations import ADD, REMOVE
+from asyncmachine.schema import EXCEPTION
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from asyncmachine.api import MachineAPI
+    from asyncmachine.handlers import Handler
+    from asyncmachine.transition import Event
+
+__all__ = ["Pipe", "pipe", "pipe_all"]
+
+
+class Pipe:
+    """What carries changes from a source to a target, until it is closed.
+
+    Attributes:
+        source: the machine whose changes are carried.
+        target: the machine that is changed.
+
+    """
+
+    def __init__(self, source: MachineAPI, target: MachineAPI) -> None:
+        self.source = source
+        self.target = target
+        self._closed = False
+        self._undo = [
+            source.on_dispose(lambda _: self.close()),
+            target.on_dispose(lambda _: self.close()),
+        ]
+
+    @property
+    def closed(self) -> bool:
+        """Whether it carries nothing any more."""
+        return self._closed
+
+    def close(self) -> None:
+        """Carry nothing any more; what has been handed over is still carried out."""
+        self._closed = True
+        undo, self._undo = self._undo, []
+        for binding in undo:
+            binding.unbind()
+
+    def lay(self, routes: list[tuple[str, str]], kinds: tuple[str, ...], *, sync: bool) -> None:
+        """Begin to carry.
+
+        Args:
+            routes: pairs of a source's state and a target's.
+            kinds: whether activations (``"add"``), deactivations (``"remove"``) or both.
+            sync: whether what is active now is brought up at once.
+
+        """
+        listeners: dict[str, Handler] = {}
+        for state, wanted in routes:
+            if ADD in kinds:
+                listeners[f"{state}_state"] = partial(self._forward, ADD, wanted)
+            if REMOVE in kinds:
+                listeners[f"{state}_end"] = partial(self._forward, REMOVE, wanted)
+        started = partial(self._bring_up, routes) if sync and ADD in kinds else None
+        self._undo.append(self.source.listen(listeners, started))
+
+    def _forward(self, kind: str, state: str, event: Event) -> None:
+        passed = (*event.mutation.passed, self.source.id)
+        if self.target.id not in passed:
+            self._deliver(kind, state, dict(event.args), passed)
+
+    def _bring_up(self, routes: list[tuple[str, str]]) -> None:
+        for state, wanted in routes:
+            multi = self.source.schema.states[state].multi or self.target.schema.states[wanted].multi
+            if self.source.is_active(state) and not multi:
+                self._deliver(ADD, wanted, {}, (self.source.id,))
+
+    def _deliver(
+        self, kind: str, state: str, args: dict[str, object], passed: tuple[str, ...]
+    ) -> None:
+        if self._closed:
+            return
+        result = self.target.deliver(kind, (state,), args, passed)
+        if result:
+            self.target.hand_over(self.source)
+            return
+        self.close()
+        if not self.target.is_disposed:
+            text = f"{self.target.id} takes no more of {state}, the pipe is closed: {result.why}"
+            self.source.add_error(PipeOverflowError(text))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Pipe {self.source.id} -> {self.target.id}{' closed' if self._closed else ''}>"
+
+
+def pipe(
+    source: MachineAPI,
+    state: str,
+    target: MachineAPI,
+    target_state: str,
+    *,
+    on: str | None = None,
+    sync: bool = True,
+) -> Pipe:
+    """Have a state of one machine follow a state of another.
+
+    An activation in the source adds the target's state, with its args; a deactivation
+    removes it. Pipes that form a ring do not echo.
+
+    Args:
+        source: the machine to follow.
+        state: its state.
+        target: the machine that follows, another one.
+        target_state: its state.
+        on: ``"add"`` or ``"remove"`` to carry only activations or only deactivations.
+        sync: whether the target is brought up at once if the source's state is active now
+            (not for multi states, nor with ``on="remove"``).
+
+    Returns:
+        The pipe; it ends with ``close()``, or when either machine is disposed.
+
+    Raises:
+        UnknownStateError: for a state that its machine lacks.
+        ValueError: if both ends are the same machine, or for another ``on``.
+
+    Example:
+        >>> from asyncmachine import Machine, State, pipe
+        >>> server, monitor = Machine({"Ready": State()}), Machine({"ServerReady": State()})
+        >>> link = pipe(server, "Ready", monitor, "ServerReady")
+        >>> server.add("Ready"), monitor.when("ServerReady").wait(5)
+        (Result.EXECUTED, True)
+        >>> link.close()
+
+    """
+    if on not in (None, ADD, REMOVE):
+        msg = f"on must be 'add', 'remove' or None, not {on!r}"
+        raise ValueError(msg)
+    source.schema.position(state)
+    target.schema.position(target_state)
+    return _laid(source, target, [(state, target_state)], on, sync=sync)
+
+
+def pipe_all(source: MachineAPI, target: MachineAPI, *states: str) -> Pipe:
+    """Mirror states of one machine in another.
+
+    Args:
+        source: the machine to follow.
+        target: the machine that follows, another one.
+        states: the states; all that both have, but ``Exception``, if none is named.
+
+    Returns:
+        One pipe for all of them.
+
+    Raises:
+        UnknownStateError: for a state that either machine lacks.
+        ValueError: if both ends are the same machine, or have no state in common.
+
+    """
+    names = states or tuple(
+        name for name in source.states if name != EXCEPTION and target.has(name)
+    )
+    if not names:
+        msg = f"{source.id} and {target.id} have no state in common"
+        raise ValueError(msg)
+    for name in names:
+        source.schema.position(name)
+        target.schema.position(name)
+    return _laid(source, target, [(name, name) for name in names], None, sync=True)
+
+
+def _laid(
+    source: MachineAPI,
+    target: MachineAPI,
+    routes: list[tuple[str, str]],
+    on: str | None,
+    *,
+    sync: bool,
+) -> Pipe:
+    if source is target:
+        msg = f"a pipe needs two machines, and both ends are {source.id}"
+        raise ValueError(msg)
+    made = Pipe(source, target)
+    made.lay(routes, (on,) if on else (ADD, REMOVE), sync=sync)
+    return made

@@ -1,0 +1,342 @@
+"""What a mutation does from here: resolved once, remembered, followed many times.
+
+What a mutation does is a pure function of the active states, the kind and the called
+states. An ordered set of active states is a `Node`, what one mutation does there is a
+`Plan`, an edge to the next node; running a machine is walking this `Graph`. All machines
+of one schema whose handlers have the same names share one graph.
+
+Guarantees: any thread may ask for any plan at any time. Two that ask for the same new
+one may both make it; the copies are equal, and one of them is remembered.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from asyncmachine.handlers import numbered
+from asyncmachine.relations import ADD, REMOVE, SET, Note, arrange, resolve
+from asyncmachine.schema import ANY
+from asyncmachine.transition import Canceled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from asyncmachine.handlers import Shape
+    from asyncmachine.schema import Schema
+    from asyncmachine.transition import Result
+
+__all__ = ["Graph", "Node", "Plan", "graph_of"]
+
+# A graph that has grown beyond this many plans starts afresh, so that a program that
+# wanders through ever new combinations of states does not grow for ever.
+MOST_PLANS: Final = 4096
+MOST_GRAPHS: Final = 64
+
+AUTO: Final = "auto"
+
+
+class Graph:
+    """Nodes and plans of all machines of one schema and one shape of handlers."""
+
+    __slots__ = ("__weakref__", "nodes", "offers", "pairs", "plans", "schema")
+
+    def __init__(self, schema: Schema, shape: Shape) -> None:
+        self.schema = schema
+        self.offers = numbered(shape)
+        self.pairs = any(name.rpartition("_")[2] not in _SUFFIXES for name in self.offers)
+        self.nodes: dict[tuple[int, ...], Node] = {}
+        self.plans = 0
+
+    def node(self, order: tuple[int, ...]) -> Node:
+        """Give the node of these active states, in this order."""
+        return self.nodes.get(order) or self.nodes.setdefault(order, Node(self, order))
+
+    def count(self) -> None:
+        """Take note of a new plan, and forget all when there are too many."""
+        self.plans += 1
+        if self.plans > MOST_PLANS:
+            self.plans = 0
+            nodes, self.nodes = self.nodes, {}
+            for node in list(nodes.values()):
+                node.forget()
+
+
+_SUFFIXES: Final = frozenset(("enter", "exit", "state", "end"))
+
+
+def graph_of(schema: Schema, shape: Shape) -> Graph:
+    """Give the graph that machines of this schema and shape share."""
+    graphs = schema.graphs
+    graph = graphs.get(shape)
+    if graph is None:
+        if len(graphs) >= MOST_GRAPHS:
+            graphs.clear()
+        graph = graphs.setdefault(shape, Graph(schema, shape))
+    assert isinstance(graph, Graph)
+    return graph
+
+
+class Node:
+    """The active states, in target order of the transition that led here.
+
+    Attributes:
+        graph: where it belongs.
+        order: positions of the active states.
+        active: bit set of them.
+        names: their names.
+        edges: the plans from here, by kind and called states.
+
+    """
+
+    __slots__ = ("_autos", "active", "edges", "graph", "names", "order")
+
+    def __init__(self, graph: Graph, order: tuple[int, ...]) -> None:
+        self.graph = graph
+        self.order = order
+        self.active = 0
+        for i in order:
+            self.active |= 1 << i
+        self.names = tuple(graph.schema.names[i] for i in order)
+        self._autos: tuple[int, ...] | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the plans from here."""
+        self.edges: dict[str, dict[object, Plan]] = {ADD: {}, REMOVE: {}, SET: {}, AUTO: {}}
+
+    def plan(self, kind: str, states: tuple[str, ...]) -> Plan:
+        """Give what a mutation does from here.
+
+        Raises:
+            UnknownStateError: for the first name that the schema lacks.
+
+        """
+        plan = self.edges[kind].get(states)
+        if plan is None:
+            called = self.graph.schema.find(states)
+            plan = self.edges[kind][states] = Plan(self, kind, called)
+            self.graph.count()
+        return plan
+
+    def auto_plan(self, barred: int = 0) -> Plan:
+        """Give what the auto mutation does from here, when some states have been vetoed."""
+        plan = self.edges[AUTO].get(barred)
+        if plan is None:
+            plan = self.edges[AUTO][barred] = Plan(self, ADD, self.autos, barred, auto=True)
+            self.graph.count()
+        return plan
+
+    @property
+    def autos(self) -> tuple[int, ...]:
+        """The auto states that are inactive and that no active state removes."""
+        if self._autos is None:
+            schema = self.graph.schema
+            free = schema.auto & ~self.active
+            for i in self.order:
+                free &= ~schema.remove[i]
+            self._autos = tuple(i for i in range(len(schema.names)) if free >> i & 1)
+        return self._autos
+
+
+class Plan:
+    """What one mutation does from one node.
+
+    Attributes:
+        source: the node it starts from.
+        target: the node it leads to, if it is accepted.
+        kind: the kind of mutation.
+        states: names of the called states, each once.
+        auto: whether it is an auto mutation.
+        accepted: whether the relations agree.
+        idle: a remove of states that are all inactive.
+        moves: position and ticks of every clock that moves.
+        changed: bit set of the clocks that move.
+        exits: positions of the states that deactivate, in order.
+        enters: positions of the states that activate, in order.
+        negotiation: name and number of every handler to ask, in order.
+        final: name and number of every handler to tell, in order.
+        listened: whether any of them is a listener.
+        follow: whether an auto mutation comes after it.
+        few: whether at most two clocks move.
+        simple: nothing but few clocks to move: the hot path.
+        first, first_by, second, second_by: those clocks, and by how much; one clock
+            alone stands there twice.
+
+    """
+
+    __slots__ = (
+        "_refusal",
+        "accepted",
+        "auto",
+        "barred",
+        "called",
+        "changed",
+        "enters",
+        "exits",
+        "few",
+        "final",
+        "first",
+        "first_by",
+        "follow",
+        "idle",
+        "kind",
+        "listened",
+        "moves",
+        "negotiation",
+        "second",
+        "second_by",
+        "simple",
+        "source",
+        "states",
+        "target",
+    )
+
+    def __init__(
+        self, source: Node, kind: str, called: tuple[int, ...], barred: int = 0, *, auto: bool = False
+    ) -> None:
+        graph = source.graph
+        schema = graph.schema
+        self.source = source
+        self.kind = kind
+        self.called = called
+        self.barred = barred
+        self.states = tuple(schema.names[i] for i in called)
+        self.auto = auto
+        asked = tuple(i for i in called if not barred >> i & 1) if barred else called
+        order = resolve(schema, source.order, kind, asked, barred)
+        self.target = target = graph.node(order)
+        self._refusal: Result | None = None
+        self._decide(asked)
+        self._find_moves(schema, called)
+        self._find_handlers(graph)
+        self.follow = bool(self.changed and not auto and self.accepted and target.autos)
+        self.few = len(self.moves) <= 2
+        bare = not self.negotiation and not self.final
+        self.simple = self.accepted and self.few and bare and not self.idle
+        moves = self.moves or ((0, 0),)
+        self.first, self.first_by = moves[0]
+        self.second, self.second_by = moves[-1]
+
+    def _decide(self, asked: tuple[int, ...]) -> None:
+        target, source = self.target.active, self.source.active
+        self.idle = self.kind == REMOVE and not any(source >> i & 1 for i in self.called)
+        if self.kind == REMOVE:
+            self.accepted = True
+        elif self.auto:
+            self.accepted = any(target >> i & 1 for i in asked)
+        else:
+            self.accepted = all(target >> i & 1 for i in asked)
+
+    def _find_moves(self, schema: Schema, called: tuple[int, ...]) -> None:
+        before, target = self.source.active, self.target.active
+        again = 0
+        if self.kind != REMOVE:
+            for i in called:
+                again |= 1 << i
+            again &= schema.multi & before & target
+        gone = before & ~target
+        self.exits = arrange(schema, [i for i in self.source.order if gone >> i & 1])
+        self.enters = tuple(i for i in self.target.order if (again | ~before) >> i & 1)
+        self.moves = (
+            *((i, 1) for i in self.exits),
+            *((i, 2 if again >> i & 1 else 1) for i in self.enters),
+        )
+        self.changed = gone | target & ~before | again
+
+    def _find_handlers(self, graph: Graph) -> None:
+        self.negotiation: tuple[tuple[str, int], ...] = ()
+        self.final: tuple[tuple[str, int], ...] = ()
+        self.listened = False
+        if graph.offers:
+            offers = graph.offers
+            self.negotiation = tuple(
+                (name, i) for name in self.negotiation_names() for i in offers.get(name, ())
+            )
+            self.final = tuple((name, i) for name in self.final_names() for i in offers.get(name, ()))
+            self.listened = any(i < 0 for _, i in (*self.negotiation, *self.final))
+
+    def negotiation_names(self) -> Iterator[str]:
+        """Give the names of the negotiation, in order: semantics.md section 3."""
+        names = self.source.graph.schema.names
+        if self.kind != REMOVE:
+            for i in self.called:
+                if self.source.active >> i & 1:
+                    yield f"{names[i]}_{names[i]}"
+        pairs = self.source.graph.pairs
+        for i in self.exits:
+            name = names[i]
+            yield f"{name}_exit"
+            if pairs:
+                for j in self.target.order:
+                    yield f"{name}_{names[j]}"
+                yield f"{name}_{ANY}"
+        for i in self.enters:
+            yield f"{ANY}_{names[i]}"
+            yield f"{names[i]}_enter"
+        yield f"{ANY}_enter"
+
+    def final_names(self) -> Iterator[str]:
+        """Give the names of the final phase, in order: semantics.md section 3."""
+        names = self.source.graph.schema.names
+        for i in self.exits:
+            yield f"{names[i]}_end"
+        for i in self.enters:
+            yield f"{names[i]}_state"
+        yield f"{ANY}_state"
+
+    def not_completed(self, handler: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Give the exits and enters that are put back when a final handler has failed.
+
+        Args:
+            handler: the name of the final handler that has not completed.
+
+        """
+        sequence = list(self.final_names())
+        done = sequence.index(handler)
+        exits = self.exits[done:]
+        enters = self.enters[max(0, done - len(self.exits)) :]
+        return exits, enters
+
+    def vetoed_auto(self, handler: str) -> int:
+        """Give the bit of the auto state whose own handler this is, or 0."""
+        names = self.source.graph.schema.names
+        for i in self.called if self.auto else ():
+            if handler in (f"{ANY}_{names[i]}", f"{names[i]}_enter"):
+                return 1 << i
+        return 0
+
+    @property
+    def refusal(self) -> Result:
+        """The result of a mutation that the relations refuse."""
+        if self._refusal is None:
+            self._refusal = Canceled(self.explain)
+        return self._refusal
+
+    def notes(self) -> list[Note]:
+        """Resolve it once more and tell what was decided on the way."""
+        notes: list[Note] = []
+        asked = tuple(i for i in self.called if not self.barred >> i & 1)
+        schema = self.source.graph.schema
+        resolve(schema, self.source.order, self.kind, asked, self.barred, notes)
+        return notes
+
+    def explain(self) -> str:
+        """Say in one sentence why the relations refuse it."""
+        lost = [i for i in self.called if not self.target.active >> i & 1]
+        if not lost:
+            return ""
+        names = self.source.graph.schema.names
+        fate = {note.state: note for note in self.notes() if note.kind != "add"}
+        return f"{names[lost[0]]} {self._fate(lost[0], fate, set())}"
+
+    def _fate(self, state: int, fate: dict[int, Note], told: set[int]) -> str:
+        names = self.source.graph.schema.names
+        note = fate.get(state)
+        if note is None or state in told:
+            return "is inactive"
+        told.add(state)
+        other = names[note.other]
+        if note.kind == "remove":
+            stays = self.source.active >> note.other & 1
+            return f"is removed by {other}, which {'stays active' if stays else 'activates too'}"
+        return f"requires {other}, which {self._fate(note.other, fate, told)}"

@@ -1,0 +1,208 @@
+"""What waits for a machine's turn: mutations, and tasks that need the machine to rest.
+
+Guarantees: first in, first out, but for urgent tasks, which come first. Every operation
+may be called by any thread, in signal handlers too: the lock is re-entrant, and what it
+guards is right at every step.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from threading import RLock, get_ident
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from asyncmachine.oneshot import OneShot
+from asyncmachine.relations import SET
+from asyncmachine.transition import Mutation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from asyncmachine.conditions import Idle
+    from asyncmachine.schema import Schema
+
+__all__ = ["Queue", "Task"]
+
+_T = TypeVar("_T")
+
+
+class Task(OneShot, Generic[_T]):
+    """A function that is to run alone, between transitions, by whoever has the turn then.
+
+    Attributes:
+        error: what it raised.
+        thread: ident of the thread that asked for it.
+
+    """
+
+    __slots__ = ("_claims", "_function", "_value", "error", "thread")
+
+    def __init__(self, function: Callable[[], _T]) -> None:
+        super().__init__()
+        self._function = function
+        self._claims = [None]
+        self._value: list[_T] = []
+        self.error: BaseException | None = None
+        self.thread = get_ident()
+
+    def claim(self) -> bool:
+        """Win the right to run it, or to withdraw it; only one ever does."""
+        try:
+            self._claims.pop()
+        except IndexError:
+            return False
+        return True
+
+    @property
+    def claimable(self) -> bool:
+        """Whether nobody has won the claim yet."""
+        return bool(self._claims)
+
+    def run(self) -> None:
+        """Run it, after winning the claim; never raises."""
+        try:
+            self._value.append(self._function())
+        except BaseException as error:  # noqa: BLE001 - it is raised where it was asked for
+            self.error = error
+        self._fire()
+
+    def value(self) -> _T:
+        """Give what the function returned, or raise what it raised."""
+        if self.error is not None:
+            raise self.error
+        return self._value[0]
+
+    _question = ".wait()"
+
+
+class Queue:
+    """The queue of one machine.
+
+    Attributes:
+        limit: how many mutations may wait.
+        waiting: mutations and tasks, oldest first.
+        urgent: tasks that come before them.
+        idlers: who waits for the queue to be drained.
+        taken: what has been taken out last.
+
+    """
+
+    __slots__ = ("_last", "_last_set", "_lock", "_schema", "idlers", "limit", "taken", "urgent", "waiting")
+
+    def __init__(self, schema: Schema, limit: int) -> None:
+        self.limit = limit
+        self.waiting: deque[Mutation | Task[object]] = deque()
+        self.urgent: list[Task[object]] = []
+        self.idlers: list[Idle] = []
+        self.taken: Mutation | Task[object] | None = None
+        self._schema = schema
+        self._lock = RLock()
+        # The last mutation that touches each set of related states; a set() touches all.
+        self._last: dict[int, Mutation] = {}
+        self._last_set: Mutation | None = None
+
+    def __len__(self) -> int:
+        return len(self.waiting) + len(self.urgent)
+
+    def put(self, mutation: Mutation, *, always: bool = False) -> Mutation | None:
+        """Queue a mutation.
+
+        Args:
+            mutation: the request.
+            always: whether the limit does not apply.
+
+        Returns:
+            The mutation that is queued: an earlier one if this is a duplicate of it.
+            None if the queue is full.
+
+        """
+        with self._lock:
+            twin = self._twin(mutation)
+            if twin is not None:
+                return twin
+            if not always and len(self.waiting) >= self.limit:
+                return None
+            self.waiting.append(mutation)
+            if not mutation.dry:
+                self._remember(mutation)
+        return mutation
+
+    def put_task(self, task: Task[object], *, urgent: bool) -> None:
+        """Queue a task; it does not count for the limit."""
+        (self.urgent if urgent else self.waiting).append(task)
+
+    def take(self) -> Mutation | Task[object] | None:
+        """Take the next one out, or None; only by the thread that has the turn."""
+        with self._lock:
+            if self.urgent:
+                self.taken = self.urgent[0]
+                return self.urgent.pop(0)
+            if not self.waiting:
+                self.taken = None
+                return None
+            # Noted before it is taken out, so that no interrupt can lose it in between.
+            self.taken = item = self.waiting[0]
+            self.waiting.popleft()
+            if not self.waiting:
+                self._last.clear()
+                self._last_set = None
+            elif isinstance(item, Mutation) and not item.dry:
+                self._forget(item)
+            return item
+
+    def put_back(self) -> None:
+        """Put back what was taken last, unless it has begun; after an interrupt."""
+        with self._lock:
+            item, self.taken = self.taken, None
+            if isinstance(item, Mutation):
+                unsettled = item.ticket is not None and item.ticket.final is None
+                if unsettled and not (self.waiting and self.waiting[0] is item):
+                    self.waiting.appendleft(item)
+            elif item is not None and item.claimable:
+                if item not in self.urgent and item not in self.waiting:
+                    self.urgent.insert(0, item)
+
+    def snapshot(self) -> list[Mutation]:
+        """Give the mutations that wait, oldest first."""
+        with self._lock:
+            return [item for item in self.waiting if isinstance(item, Mutation)]
+
+    def _keys(self, mutation: Mutation) -> set[int]:
+        related = self._schema.related
+        return {related[i] for i in self._schema.find(mutation.states)}
+
+    def _remember(self, mutation: Mutation) -> None:
+        if mutation.kind == SET:
+            self._last.clear()
+            self._last_set = mutation
+        else:
+            self._last.update(dict.fromkeys(self._keys(mutation), mutation))
+
+    def _forget(self, mutation: Mutation) -> None:
+        if self._last_set is mutation:
+            self._last_set = None
+        for key in self._keys(mutation):
+            if self._last.get(key) is mutation:
+                del self._last[key]
+
+    def _twin(self, mutation: Mutation) -> Mutation | None:
+        """Find the queued mutation that makes this one a duplicate, or None.
+
+        It must be the last one that touches any state which this one may move, by name
+        or through relations, or else what came between would be overruled.
+        """
+        if mutation.has_args or mutation.passed or mutation.dry:
+            return None
+        if mutation.kind == SET:
+            last = None if self._last else self._last_set
+        else:
+            found = {id(m): m for k in self._keys(mutation) if (m := self._last.get(k, self._last_set))}
+            last = found.popitem()[1] if len(found) == 1 else None
+        if last is None or last.has_args or last.passed or last.kind != mutation.kind:
+            return None
+        if last.states != mutation.states:
+            return None
+        multi = self._schema.multi
+        if any(multi >> i & 1 for i in self._schema.find(mutation.states)):
+            return None
+        return last

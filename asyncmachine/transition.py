@@ -1,0 +1,503 @@
+"""One change of a machine, and what is told of it: Mutation, Transition, Event, Result, Step.
+
+These are made only when somebody looks: a handler, a tracer, a log line, a waiting thread.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from time import perf_counter_ns
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
+
+from asyncmachine.moments import lay_over
+from asyncmachine.oneshot import OneShot
+from asyncmachine.running import Blocked, is_inside
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from asyncmachine.forks import Fork
+    from asyncmachine.machine import Machine
+    from asyncmachine.moments import Moment
+    from asyncmachine.plans import Plan
+
+__all__ = [
+    "CANCELED",
+    "EXECUTED",
+    "QUEUED",
+    "Canceled",
+    "Cause",
+    "ErrorSource",
+    "Event",
+    "Mutation",
+    "Result",
+    "Step",
+    "Ticket",
+    "Transition",
+]
+
+
+class Result:
+    """What became of a mutation: equal to EXECUTED, CANCELED or QUEUED; compare with ``==``.
+
+    A result is true unless it is canceled.
+
+    Example:
+        >>> from asyncmachine import Machine, State
+        >>> machine = Machine({"Foo": State(), "Bar": State(require="Foo")})
+        >>> machine.add("Bar") == Result.CANCELED
+        True
+        >>> machine.add("Bar").why
+        'Bar requires Foo, which is inactive'
+
+    """
+
+    __slots__ = ("_name",)
+
+    EXECUTED: ClassVar[Result]
+    CANCELED: ClassVar[Result]
+    QUEUED: ClassVar[Result]
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def why(self) -> str:
+        """Why it was canceled, in one plain sentence that names who refused; else empty."""
+        return ""
+
+    def wait(self, timeout: float | None = None) -> Result:
+        """Wait for the final result, executed or canceled; a final one returns itself.
+
+        Args:
+            timeout: seconds to wait at most; ``None`` waits for ever.
+
+        Raises:
+            TimeoutError: if the time ran out first.
+            RuntimeError: inside a handler of the same machine, where it could never end.
+
+        """
+        return self
+
+    def __bool__(self) -> bool:
+        return self._name != "CANCELED"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Result):
+            return NotImplemented
+        return self._name == other._name
+
+    def __hash__(self) -> int:
+        return hash(self._name)
+
+    def __repr__(self) -> str:
+        return f"Result.{self._name}"
+
+
+class Canceled(Result):
+    """A refusal, with its reason; a reason that has to be worked out waits for a reader."""
+
+    __slots__ = ("_reason",)
+
+    def __init__(self, reason: str | Callable[[], str]) -> None:
+        super().__init__("CANCELED")
+        self._reason = reason
+
+    @property
+    def why(self) -> str:
+        """Why it was canceled."""
+        reason = self._reason
+        if not isinstance(reason, str):
+            self._reason = reason = reason()
+        return reason
+
+
+EXECUTED: Final = Result("EXECUTED")
+CANCELED: Final = Result("CANCELED")
+QUEUED: Final = Result("QUEUED")
+Result.EXECUTED = EXECUTED
+Result.CANCELED = CANCELED
+Result.QUEUED = QUEUED
+
+
+class Ticket(OneShot):
+    """The place where the final result of something queued will be found."""
+
+    __slots__ = ("final", "machine")
+
+    def __init__(self, machine: object) -> None:
+        super().__init__()
+        self.machine = machine
+        self.final: Result | None = None
+
+    def settle(self, result: Result) -> None:
+        """Give the final result to whoever waits for it; the first one counts."""
+        if self.final is None:
+            self.final = result
+            self._fire()
+
+    def result(self) -> Result:
+        """Give the final result, or a queued one that can be waited for."""
+        return self.final or _Queued(self)
+
+    _question = ".final"
+
+
+class _Queued(Result):
+    """The result of a mutation whose turn is still to come."""
+
+    __slots__ = ("_ticket",)
+
+    def __init__(self, ticket: Ticket) -> None:
+        super().__init__("QUEUED")
+        self._ticket = ticket
+
+    def wait(self, timeout: float | None = None) -> Result:
+        ticket = self._ticket
+        if ticket.final is not None:
+            return ticket.final
+        if is_inside(ticket.machine):
+            msg = "this mutation comes after the handler that is running: waiting would never end"
+            raise RuntimeError(msg)
+        with Blocked(ticket.machine) as safe:
+            if not safe:
+                msg = "the machine waits for the handler that is running: waiting would never end"
+                raise RuntimeError(msg)
+            if not OneShot.wait(ticket, timeout) or ticket.final is None:
+                msg = f"the mutation is still queued after {timeout} s"
+                raise TimeoutError(msg)
+        return ticket.final
+
+
+class Cause(NamedTuple):
+    """The transition whose handler requested another one.
+
+    Attributes:
+        machine_id: id of its machine.
+        transition_id: id of the transition.
+
+    """
+
+    machine_id: str
+    transition_id: int
+
+
+class ErrorSource:
+    """Where an error came from; the ``source`` arg of an ``Exception`` mutation.
+
+    Attributes:
+        handler: name of the handler.
+        states: the called states of the transition that failed.
+        states_before: the states that were active before it.
+        traceback: the traceback of the error.
+
+    """
+
+    __slots__ = ("handler", "states", "states_before", "traceback")
+
+    def __init__(
+        self,
+        handler: str,
+        states: tuple[str, ...],
+        states_before: tuple[str, ...],
+        traceback: TracebackType | None,
+    ) -> None:
+        self.handler = handler
+        self.states = states
+        self.states_before = states_before
+        self.traceback = traceback
+
+    def __repr__(self) -> str:
+        return f"<ErrorSource {self.handler} of {' '.join(self.states)}>"
+
+
+class Step(NamedTuple):
+    """One step of a transition, recorded for tracers that want steps.
+
+    Attributes:
+        kind: ``"called"``, ``"add"``, ``"require"``, ``"remove"``, ``"activate"``,
+            ``"deactivate"``, ``"handler"``, ``"veto"`` or ``"error"``.
+        state: the state that it is about, or an empty string.
+        other: the state that caused it, or the name of the handler.
+
+    """
+
+    kind: str
+    state: str
+    other: str = ""
+
+
+class Mutation:
+    """A request to change the active states.
+
+    Attributes:
+        kind: ``"add"``, ``"remove"`` or ``"set"``.
+        states: the called states, each once.
+        auto: whether the machine requested it, for its auto states.
+        cause: the transition whose handler requested it, if one did.
+        ticket: where the final result will be found, if somebody may ask for it.
+        thread: ident of the thread that requested it.
+        passed: ids of the machines whose pipes have forwarded it.
+        quiet: no auto round follows it, for it came from an error in one.
+        dry: it is only asked about, not carried out.
+
+    """
+
+    __slots__ = (
+        "_args",
+        "auto",
+        "cause",
+        "dry",
+        "kind",
+        "passed",
+        "quiet",
+        "states",
+        "thread",
+        "ticket",
+    )
+
+    def __init__(
+        self,
+        kind: str,
+        states: tuple[str, ...],
+        args: dict[str, object],
+        *,
+        auto: bool = False,
+        cause: Cause | None = None,
+        ticket: Ticket | None = None,
+        thread: int = 0,
+        passed: tuple[str, ...] = (),
+        quiet: bool = False,
+        dry: bool = False,
+    ) -> None:
+        self.kind = kind
+        self.states = states
+        self._args = args
+        self.auto = auto
+        self.cause = cause
+        self.ticket = ticket
+        self.thread = thread
+        self.passed = passed
+        self.quiet = quiet
+        self.dry = dry
+
+    @property
+    def args(self) -> Mapping[str, object]:
+        """The arguments of the request, read-only."""
+        return MappingProxyType(self._args)
+
+    @property
+    def own_args(self) -> dict[str, object]:
+        """The arguments themselves, for the machine that carries it out."""
+        return self._args
+
+    @property
+    def has_args(self) -> bool:
+        """Whether there are any arguments."""
+        return bool(self._args)
+
+    def __repr__(self) -> str:
+        return f"<Mutation {self.kind} {' '.join(self.states)}>"
+
+
+_IDS: Final = count(1)
+
+
+class Transition:
+    """One mutation being carried out.
+
+    Attributes:
+        id: number of the transition, unique in its process.
+        machine: the machine.
+        plan: what the mutation does from here.
+        args: the arguments of the mutation.
+        accepted: whether relations and negotiation have agreed so far.
+        error: the error that ended it, or ``None``.
+        cause: the transition whose handler requested it, or ``None``.
+        request: the mutation, if one has been made yet; ``mutation`` makes one.
+        moment: the clocks that it has moved so far.
+        at: name and number of the handler that has failed or is late.
+        step: how many of the handlers of its phase have been called, if that is watched.
+        data: a dict for its handlers; lives as long as the transition.
+        steps: what was decided and done, if a tracer wants steps; else empty.
+        log_entries: the lines that the machine has logged about it.
+
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_data",
+        "_log",
+        "_steps",
+        "_ticks",
+        "accepted",
+        "args",
+        "at",
+        "cause",
+        "ended_ns",
+        "error",
+        "id",
+        "machine",
+        "moment",
+        "plan",
+        "request",
+        "started_ns",
+        "step",
+    )
+
+    def __init__(
+        self,
+        machine: Machine,
+        plan: Plan,
+        args: dict[str, object],
+        cause: Cause | None,
+        request: Mutation | None,
+        ticks: list[int],
+    ) -> None:
+        self.id = next(_IDS)
+        self.machine = machine
+        self.plan = plan
+        self.args = args
+        self.accepted = plan.accepted
+        self.cause = cause
+        self.error: BaseException | None = None
+        self.moment: Moment | None = None
+        self.at: tuple[str, int] | None = None
+        self.step = 0
+        self.started_ns = self.ended_ns = 0
+        self.request = request
+        self._ticks = ticks
+        self._data: dict[str, object] | None = None
+        self._steps: list[Step] | None = None
+        self._log: list[str] | None = None
+
+    @property
+    def mutation(self) -> Mutation:
+        """The request that is carried out."""
+        if self.request is None:
+            plan = self.plan
+            self.request = Mutation(plan.kind, plan.states, self.args, cause=self.cause)
+        return self.request
+
+    @property
+    def data(self) -> dict[str, object]:
+        if self._data is None:
+            self._data = {}
+        return self._data
+
+    @property
+    def states_before(self) -> tuple[str, ...]:
+        """The names of the states that were active before."""
+        return self.plan.source.names
+
+    @property
+    def target_states(self) -> tuple[str, ...]:
+        """The names of the states that shall be active afterwards."""
+        return self.plan.target.names
+
+    @property
+    def time_before(self) -> tuple[int, ...]:
+        """All clocks before, in declared order."""
+        return tuple(self._ticks)
+
+    @property
+    def time_after(self) -> tuple[int, ...]:
+        """All clocks afterwards, or so far, in declared order."""
+        ticks = self._ticks.copy()
+        if self.moment is not None:
+            lay_over(ticks, self.moment)
+        return tuple(ticks)
+
+    @property
+    def steps(self) -> list[Step]:
+        if self._steps is None:
+            self._steps = []
+        return self._steps
+
+    @property
+    def log_entries(self) -> list[str]:
+        if self._log is None:
+            self._log = []
+        return self._log
+
+    @property
+    def duration_ns(self) -> int:
+        """Nanoseconds from start to end, or so far; 0 if no tracer has listened."""
+        if self.started_ns == 0:
+            return 0
+        return (self.ended_ns or perf_counter_ns()) - self.started_ns
+
+    def __repr__(self) -> str:
+        outcome = "" if self.accepted else " refused"
+        return f"<Transition {self.id} {self.plan.kind} {' '.join(self.plan.states)}{outcome}>"
+
+
+class Event:
+    """What a handler is told: which one it is, in which transition, with which args.
+
+    Attributes:
+        name: the handler's name, like ``"Foo_state"``.
+        transition: the transition it belongs to.
+
+    """
+
+    __slots__ = ("_expired", "name", "transition")
+
+    name: str
+    transition: Transition
+
+    @property
+    def machine(self) -> Machine:
+        """The machine that is changing."""
+        return self.transition.machine
+
+    @property
+    def mutation(self) -> Mutation:
+        """The request that is carried out."""
+        return self.transition.mutation
+
+    @property
+    def args(self) -> Mapping[str, object]:
+        """The arguments of the request, read-only, the same for all handlers."""
+        return MappingProxyType(self.transition.args)
+
+    @property
+    def data(self) -> dict[str, object]:
+        """A dict that lives as long as the transition, from handler to handler."""
+        return self.transition.data
+
+    @property
+    def expired(self) -> bool:
+        """Whether this call has overrun its time, so that nobody listens to it any more."""
+        return getattr(self, "_expired", False)
+
+    def expire(self) -> None:
+        """Tell the late handler, which still has this event, that it is late."""
+        self._expired = True
+
+    def fork(self, fn: Callable[..., object], *args: object, **kwargs: object) -> Fork:
+        """Run ``fn(ctx, *args, **kwargs)`` in the background, bound to the handler's state.
+
+        The context ``ctx`` is that of the state which the handler belongs to; ``fn``
+        should end when it expires. What ``fn`` raises becomes an ``Exception`` mutation,
+        unless the context has expired by then. Does not block.
+
+        Example:
+            >>> from asyncmachine import Machine, State
+            >>> class Handlers:
+            ...     def Working_state(self, event):
+            ...         event.fork(self.work, event.args["n"])
+            ...     def work(self, ctx, n):
+            ...         machine.add("Done", result=n * n)
+            >>> machine = Machine({"Working": State(), "Done": State()}, handlers=Handlers())
+            >>> done = machine.when_args("Done", {"result": 9})
+            >>> machine.add("Working", n=3), done.wait(5)
+            (Result.EXECUTED, True)
+
+        """
+        return self.machine.fork(self, fn, args, kwargs)
+
+    def __repr__(self) -> str:
+        return f"<Event {self.name}>"

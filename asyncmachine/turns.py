@@ -1,0 +1,457 @@
+"""Whose turn it is: the baton, the queue, and who carries out what is queued.
+
+Guarantees:
+
+- Whoever has the *baton* has the machine's turn, alone: only that thread changes it.
+- Whoever puts something into the queue tries to take the baton afterwards; whoever gives
+  the baton back looks into the queue afterwards: nothing is left behind.
+- No lock is held while handlers, tracers, callbacks or tasks run; others queue meanwhile.
+- A thread carries out at most ``FAIR_SHARE`` requests of other threads before a background
+  thread takes over, so no caller is held for ever.
+- An interrupt (Ctrl-C) at any instruction leaves the machine consistent, the baton given
+  back and the queue in somebody's hands.
+
+The baton is a list of one element. ``del baton[0]`` takes it, or raises if it is taken;
+``baton += FREE`` gives it back. Both are atomic, with and without the interpreter lock,
+and both are statements: unlike around ``Lock.acquire()``, no signal handler can run
+between taking it and the ``try`` that gives it back.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from threading import get_ident
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from asyncmachine.conditions import Idle
+from asyncmachine.conducting import AUTO, Conducting, TurnLost, cause_of
+from asyncmachine.logs import log_warning
+from asyncmachine.moments import lay_over
+from asyncmachine.oneshot import MAKING, OneShot, deadline_after, time_left
+from asyncmachine.plans import graph_of
+from asyncmachine.queueing import Queue, Task
+from asyncmachine.running import LOCAL, Blocked, TaskFrame, is_inside
+from asyncmachine.threads import run_elsewhere
+from asyncmachine.transition import EXECUTED, Canceled, Mutation, Result, Ticket
+from asyncmachine.waiting import Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from asyncmachine.handlers import Bound
+    from asyncmachine.plans import Plan
+    from asyncmachine.schema import Schema
+    from asyncmachine.waiting import StateContext
+
+__all__ = ["FAIR_SHARE", "Turns"]
+
+# What a thread carries out for others before it hands over to a background thread.
+FAIR_SHARE: Final = 100
+
+# How long the caller who moved a pipe's source waits for its target, in seconds.
+PIPE_GRACE: Final = 0.05
+
+FREE: Final = (None,)
+DISPOSED: Final = Canceled("the machine is disposed")
+
+_T = TypeVar("_T")
+
+
+class Turns(Conducting):
+    """A machine that threads take turns to change.
+
+    Attributes:
+        queue_limit: how many mutations may wait; more are canceled.
+
+    """
+
+    __slots__ = ("_baton", "_handed", "_queue", "queue_limit")
+
+    def __init__(
+        self,
+        machine_id: str,
+        schema: Schema,
+        *,
+        handler_timeout: float | None,
+        catch_errors: bool,
+        queue_limit: int,
+    ) -> None:
+        super().__init__(
+            machine_id, schema, handler_timeout=handler_timeout, catch_errors=catch_errors
+        )
+        self._baton = [None]
+        self._queue: Queue | None = None
+        self._handed: list[OneShot] | None = None  # what pipes have handed over
+        self.queue_limit = queue_limit
+
+    # Requests -------------------------------------------------------------------------
+
+    def _mutate(self, kind: str, states: tuple[str, ...], args: dict[str, object]) -> Result:
+        """Carry out a mutation now, or queue it if the machine is busy.
+
+        This is the hot function: what happens for a plan without handlers is spelled out
+        in place, though `_advance` and `_settle` do the same.
+        """
+        baton = self._baton
+        try:
+            del baton[0]
+        except IndexError:
+            return self._enqueue(kind, states, args)
+        try:
+            plan = self._now[0].edges[kind].get(states)
+            if plan is None:
+                plan = self._now[0].plan(kind, states)
+            queue = self._queue
+            if plan.simple and self._plain and (queue is None or not queue.waiting):
+                ticks = self._ticks
+                first = plan.first
+                second = plan.second
+                first_tick = ticks[first] + plan.first_by
+                second_tick = ticks[second] + plan.second_by
+                self._now = (plan.target, first, first_tick, second, second_tick)
+                ticks[first] = first_tick
+                ticks[second] = second_tick
+                if plan.follow:
+                    self._follow = AUTO
+                index = self._index
+                if index is not None:
+                    if index.contexts:
+                        index.expire(plan.changed)
+                    if index.inbox or index.interest & plan.changed or index.queries:
+                        index.settle(plan.target, plan.changed, plan.enters, args)
+                if plan.follow:
+                    self._follow_up()
+                result = EXECUTED
+            else:
+                result = self._mutate_slowly(plan, args)
+        except TurnLost as lost:
+            return _known(lost)
+        except BaseException as error:
+            self._give_up(error)
+            raise
+        baton += FREE
+        queue = self._queue
+        if queue is not None and (queue.waiting or queue.urgent or queue.idlers):
+            self._serve()
+        if self._handed is not None:
+            self._await_handed()
+        return result
+
+    def _mutate_slowly(self, plan: Plan, args: dict[str, object]) -> Result:
+        """Carry out a mutation that somebody looks at, and all that is queued meanwhile."""
+        if self._disposed:
+            return DISPOSED
+        ticket: Ticket | None = None
+        result: Result | None = None
+        try:
+            if self._queue is not None and len(self._queue):  # others came first
+                ticket = self._put(Mutation(plan.kind, plan.states, args))
+                self._drain(fair=True)
+                result = ticket.result()
+            elif plan.idle:
+                return EXECUTED
+            else:
+                request = None
+                if self._watched or plan.listened:
+                    ticket = Ticket(self)
+                    cause = cause_of(LOCAL.frames)
+                    request = Mutation(plan.kind, plan.states, args, cause=cause, ticket=ticket)
+                result = self._carry_out(plan, args, request)
+                if self._follow is not None:
+                    self._follow_up()
+                if self._queue is not None or self._tracers is not None:
+                    self._drain(fair=True)
+        except TurnLost as lost:
+            lost.result = result or (ticket.result() if ticket is not None else EXECUTED)
+            raise
+        if self._raising is not None:
+            error, self._raising = self._raising, None
+            raise error
+        return result
+
+    def _enqueue(
+        self,
+        kind: str,
+        states: tuple[str, ...],
+        args: dict[str, object],
+        *,
+        passed: tuple[str, ...] = (),
+        serve: bool = True,
+    ) -> Result:
+        """Queue a mutation, and see to it that somebody carries it out."""
+        positions = self.schema.find(states)
+        if self._disposed:
+            return DISPOSED
+        if len(positions) < len(states):
+            states = tuple(self.schema.names[i] for i in positions)
+        ticket = self._put(Mutation(kind, states, args, passed=passed))
+        if serve:
+            self._serve()
+        return ticket.result()
+
+    def _put(self, mutation: Mutation, *, always: bool = False) -> Ticket:
+        """Put a mutation into the queue; give its ticket, or that of its twin there."""
+        mutation.ticket = ticket = Ticket(self)
+        mutation.thread = get_ident()
+        mutation.cause = cause_of(LOCAL.frames)
+        queued = self._queue_made().put(mutation, always=always or mutation.dry)
+        if queued is None:
+            limit = self.queue_limit
+            line = f"the queue is full ({limit}): {mutation.kind} {' '.join(mutation.states)}"
+            log_warning(self.id, line)
+            ticket.settle(Canceled(f"the queue is full ({limit})"))
+        elif queued is not mutation:
+            assert queued.ticket is not None
+            return queued.ticket
+        elif not mutation.dry:
+            self._tell_queued(mutation)
+        return ticket
+
+    def _queue_made(self) -> Queue:
+        queue = self._queue
+        if queue is None:
+            with MAKING:
+                if self._queue is None:
+                    self._queue = Queue(self.schema, self.queue_limit)
+                queue = self._queue
+        return queue
+
+    # Carrying out ---------------------------------------------------------------------
+
+    def _serve(self, *, fair: bool = True) -> None:
+        """Carry out what is queued, unless another thread does; none is left behind."""
+        queue = self._queue_made()
+        baton = self._baton
+        while queue.waiting or queue.urgent or self._follow is not None:
+            try:
+                del baton[0]
+            except IndexError:
+                return  # who has it looks into the queue after giving it back
+            try:
+                done = self._drain(fair=fair)
+                error, self._raising = self._raising, None
+            except TurnLost as lost:
+                _known(lost)
+                return
+            except BaseException as error:
+                self._give_up(error)
+                raise
+            baton += FREE
+            if not done:
+                run_elsewhere(partial(self._serve, fair=False))
+            if error is not None:
+                if done and len(queue):
+                    run_elsewhere(partial(self._serve, fair=False))
+                raise error
+            if not done:
+                return
+        if queue.idlers and baton and self._index is not None:
+            self._index.drained(queue.idlers)
+
+    def _drain(self, *, fair: bool) -> bool:
+        """Carry out what is queued, having the turn; false if the share is used up."""
+        self._follow_up()
+        queue = self._queue
+        share = FAIR_SHARE
+        if queue is not None:
+            me = get_ident()
+            while (item := queue.take()) is not None:
+                if isinstance(item, Task):
+                    self._run_task(item)
+                else:
+                    self._carry_out_queued(item)
+                    self._follow_up()
+                if fair and item.thread != me:
+                    share -= 1
+                    if share <= 0 and len(queue):
+                        return False
+        if self._tracers is not None:
+            self._tracers.tell("queue_empty", self)
+        return True
+
+    def _carry_out_queued(self, request: Mutation) -> None:
+        ticket = request.ticket
+        assert ticket is not None
+        if self._disposed:
+            ticket.settle(DISPOSED)
+            return
+        node = self._now[0]
+        args = request.own_args
+        plan = node.plan(request.kind, request.states)
+        if request.dry:
+            ticket.settle(self._probe(plan, args, request))
+        elif request.passed and plan.accepted and not plan.changed:
+            ticket.settle(EXECUTED)  # a pipe asks for what already is
+        elif plan.simple and self._plain:
+            self._advance(plan)
+            if plan.follow:
+                self._follow = AUTO
+            index = self._index
+            if index is not None:
+                index.settle(plan.target, plan.changed, plan.enters, args)
+            ticket.settle(EXECUTED)
+        else:
+            self._carry_out(plan, args, request)
+
+    def _follow_up(self) -> None:
+        """Carry out what must come next: ``Exception`` after an error, or the auto mutation."""
+        while (follow := self._follow) is not None:
+            if self._disposed:
+                self._follow = None
+                return
+            node = self._now[0]
+            if follow is not AUTO:
+                plan = node.plan(follow.kind, follow.states)
+                self._carry_out(plan, follow.own_args, follow)
+                continue
+            plan = node.auto_plan()
+            if plan.simple and self._plain:
+                self._follow = None
+                self._advance(plan)
+                index = self._index
+                if index is not None:
+                    index.settle(plan.target, plan.changed, plan.enters, {})
+            else:
+                self._carry_out(plan, {}, Mutation(plan.kind, plan.states, {}, auto=True))
+
+    def _run_task(self, task: Task[object]) -> None:
+        if not task.claim():
+            return
+        frames = LOCAL.frames
+        depth = len(frames)
+        try:
+            frames.append(TaskFrame(self))
+            task.run()
+        finally:
+            del frames[depth:]
+        if isinstance(task.error, KeyboardInterrupt | SystemExit) and task.thread != get_ident():
+            raise task.error
+
+    def _carry_on(self) -> None:
+        """Go on with what is queued, having the turn, after a late handler."""
+        try:
+            self._drain(fair=False)
+        except TurnLost:
+            return
+        except BaseException as error:
+            self._give_up(error)
+            raise
+        self._baton += FREE
+        self._serve(fair=False)
+
+    def _give_up(self, error: BaseException) -> None:
+        """Give the turn back after an error or interrupt, with the machine consistent."""
+        lay_over(self._ticks, self._now)
+        self._tx = None
+        queue = self._queue
+        if not isinstance(error, Exception):
+            if queue is not None:
+                queue.put_back()
+            if self._index is not None:
+                self._index.doubt()
+                self._queue_made().put_task(Task(self._index.tidy), urgent=True)
+                queue = self._queue
+        self._baton += FREE
+        if self._follow is not None or (queue is not None and len(queue)):
+            run_elsewhere(partial(self._serve, fair=False))
+
+    # Asking and evaluating --------------------------------------------------------------
+
+    def _can(self, kind: str, states: tuple[str, ...], args: dict[str, object]) -> Result:
+        """Make a dry run: at once inside the machine, else when its turn comes."""
+        self.schema.find(states)
+        if self._disposed:
+            return DISPOSED
+        request = Mutation(kind, states, args, dry=True)
+        if is_inside(self):
+            return self._probe(self._now[0].plan(kind, states), args, request)
+        with Blocked(self) as safe:
+            if not safe:
+                return self._probe(self._now[0].plan(kind, states), args, request)
+            ticket = self._put(request)
+            self._serve()
+            ticket.wait()
+        return ticket.result()
+
+    def _evaluate(self, fn: Callable[[], _T], timeout: float | None) -> _T:
+        """Run a function alone, between transitions, and give its value."""
+        if is_inside(self):
+            return fn()
+        with Blocked(self) as safe:
+            if not safe:
+                return fn()
+            task: Task[_T] = Task(fn)
+            self._queue_made().put_task(task, urgent=True)
+            self._serve()
+            if not task.wait(timeout):
+                if task.claim():
+                    msg = f"the machine was busy for {timeout} s"
+                    raise TimeoutError(msg)
+                task.wait()  # its turn has come just now
+        return task.value()
+
+    def _between(self, fn: Callable[[], object]) -> None:
+        """Run a function before the next transition: at once if the machine is idle."""
+        self._queue_made().put_task(Task(fn), urgent=True)
+        self._serve()
+
+    def _rebind(
+        self, change: Callable[[Bound], Bound], then: Callable[[], object] | None = None
+    ) -> None:
+        """Replace what is bound, from the next transition on."""
+
+        def apply() -> None:
+            self._bound = change(self._bound)
+            graph = graph_of(self.schema, self._bound.shape)
+            now = self._now
+            self._now = (graph.node(now[0].order), *now[1:])
+            if then is not None:
+                then()
+
+        self._between(apply)
+
+    def _await_handed(self) -> None:
+        """Give what pipes have handed over a moment, but not from inside a handler."""
+        handed, self._handed = self._handed, None
+        if handed is None or LOCAL.frames:
+            return
+        deadline = deadline_after(PIPE_GRACE)
+        for delivery in handed:
+            delivery.wait(time_left(deadline))
+
+    # Idleness ---------------------------------------------------------------------------
+
+    def _busy(self) -> bool:
+        queue = self._queue
+        return not self._baton or (queue is not None and len(queue) > 0)
+
+    def _when_idle(self, ctx: StateContext | None) -> Waiter:
+        if self._disposed or (not self._busy() and ctx is None):
+            waiter = Waiter()
+            waiter.disposed = self._disposed
+            return waiter
+        waiter, condition = self._pending(Idle)
+        waiter._condition = condition
+        index = self._waiters()
+        index.pending[condition] = None
+        self._queue_made().idlers.append(condition)
+        if (not self._busy() or self._disposed) and index.claim(condition):
+            waiter.disposed = self._disposed
+            waiter._fire()
+        if ctx is not None:
+            waiter.ctx = ctx
+            ctx.tie(waiter)
+        return waiter
+
+    def _tidy(self) -> None:
+        """Clear away what has been abandoned, if nobody else is at work."""
+        index = self._index
+        if index is not None and not self._busy():
+            self._between(index.tidy)
+
+
+def _known(lost: TurnLost) -> Result:
+    """The result of a thread that has lost the turn, or the interrupt that ended it."""
+    if lost.interrupt is not None:
+        raise lost.interrupt
+    return lost.result or EXECUTED

@@ -1,0 +1,123 @@
+"""Handler deadlines, watched by one daemon thread for the whole process.
+
+The thread is started when a first handler is watched. It sleeps until the earliest
+deadline; calls that end in time never wake it.
+
+Guarantees: of a call that ends and its deadline that passes, exactly one is first.
+"""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Watch"]
+
+
+_NEVER: Final = float("inf")
+
+
+class Watch:
+    """One call that is to be watched.
+
+    Made first and started then, inside the ``try`` that stops it, so that an interrupt
+    between the two can not leave it running.
+
+    Args:
+        timeout: seconds until the call is late.
+        on_late: what to call then, on the watchdog's thread: it must be quick.
+
+    """
+
+    __slots__ = ("_claims", "deadline", "on_late", "timeout")
+
+    def __init__(self, timeout: float, on_late: Callable[[], object]) -> None:
+        self.timeout = timeout
+        self.on_late = on_late
+        self.deadline = _NEVER
+        self._claims = [None]
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self.deadline = monotonic() + self.timeout
+        _watchdog.add(self)
+
+    def claim(self) -> bool:
+        """Win the right to go on with the machine; only one ever does."""
+        try:
+            self._claims.pop()
+        except IndexError:
+            return False
+        return True
+
+    def stop(self) -> bool:
+        """End the watch; false if the call was late and somebody else has gone on."""
+        in_time = self.claim()
+        _watchdog.drop(self)
+        return in_time
+
+
+class _Watchdog:
+    """The watches, by time-out: those of one length are late in the order they began."""
+
+    def __init__(self) -> None:
+        self._bell = threading.Condition()  # guards _wakes_at and _thread
+        self._lanes: dict[float, dict[Watch, None]] = {}
+        self._wakes_at = 0.0
+        self._thread: threading.Thread | None = None
+
+    def add(self, entry: Watch) -> None:
+        lane = self._lanes.get(entry.timeout)
+        if lane is None:
+            lane = self._lanes.setdefault(entry.timeout, {})
+        lane[entry] = None
+        if entry.deadline < self._wakes_at or self._thread is None:
+            self._ring(entry.deadline)
+
+    def drop(self, entry: Watch) -> None:
+        lane = self._lanes.get(entry.timeout)
+        if lane is not None:
+            lane.pop(entry, None)
+
+    def _ring(self, deadline: float) -> None:
+        with self._bell:
+            if self._thread is None or not self._thread.is_alive():
+                self._wakes_at = deadline
+                self._thread = threading.Thread(
+                    target=self._live, name="asyncmachine watchdog", daemon=True
+                )
+                self._thread.start()
+            elif deadline < self._wakes_at:
+                self._wakes_at = deadline
+                self._bell.notify()
+
+    def _live(self) -> None:
+        while True:
+            for entry in self._overdue():
+                entry.on_late()
+
+    def _overdue(self) -> list[Watch]:
+        """Sleep until a deadline has passed; give the calls that are late."""
+        with self._bell:
+            # Whoever adds a watch from here on sees this and rings.
+            self._wakes_at = _NEVER
+            now = monotonic()
+            late = []
+            for lane in list(self._lanes.values()):
+                for entry in list(lane):
+                    if entry.deadline > now:
+                        self._wakes_at = min(self._wakes_at, entry.deadline)
+                        break
+                    lane.pop(entry, None)
+                    if entry.claim():
+                        late.append(entry)
+            if not late:
+                self._bell.wait(min(self._wakes_at - now, threading.TIMEOUT_MAX))
+            return late
+
+
+_watchdog: Final = _Watchdog()

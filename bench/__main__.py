@@ -1,0 +1,172 @@
+"""The command line of the benchmarks."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bench import commands
+from bench.measure import BenchError, Ruler
+from bench.plot import plot, require_matplotlib
+from bench.report import Setting, as_markdown, as_text, write_json
+from bench.rounds import Effort, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.commands import Report
+
+__all__ = ["main"]
+
+_ABOUT: Final = """\
+Measure asyncmachine. Every time is given in nanoseconds and in empty Python function calls
+(E), which are measured right before and after it in the same run. E hardly depends on the
+machine, so figures of different days and places can be compared. A table says ok or OVER
+beside what the project has set itself; the exit code is 0 either way.
+"""
+_EXAMPLES: Final = """\
+examples:
+  python -m bench core                     one machine: all cases, about a minute
+  python -m bench core --quick             the same in seconds, less exact
+  python -m bench core --list              the names of the cases
+  python -m bench core --only 'toggle*'    some of them, while working on the hot path
+  python -m bench core --json core.json    everything measured, round by round
+  python -m bench core --soak 10000000     and ten million mutations: does memory grow?
+  python -m bench core --markdown          as it stands in docs/performance.md
+  python -m bench peers                    the same toggle in other libraries from PyPI
+  python -m bench peers --plot peers.png   and a picture of it
+
+Close what else keeps the machine busy. Ctrl-C ends a run early and prints what there is.
+"""
+_INTERRUPTED: Final = 130
+_FULL, _QUICK = Effort(), Effort(rounds=3, block_ms=4.0)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code.
+
+    0 if all was measured, 1 if a case failed, 2 for wrong usage, 130 after Ctrl-C.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    parser = _parser()
+    options = parser.parse_args(words)
+    if options.command is None:
+        parser.print_help()
+        return 0
+    try:
+        if options.list:
+            return _list(options)
+        return _measure(options, shlex.join(["python", "-m", "bench", *words]))
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("bench: stopped before there was anything to print", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _list(options: argparse.Namespace) -> int:
+    cases = commands.core_cases() if options.command == "core" else commands.peer_cases()
+    width = max(len(case.key) for case in cases)
+    for case in cases:
+        print(f"{case.key:<{width}}  {case.title}")
+    return 0
+
+
+def _measure(options: argparse.Namespace, command: str) -> int:
+    if options.plot is not None:
+        require_matplotlib()
+    usual = _QUICK if options.quick else _FULL
+    effort = Effort(
+        rounds=usual.rounds if options.rounds is None else options.rounds,
+        block_ms=usual.block_ms if options.block is None else options.block,
+    )
+    ruler = Ruler(with_loop=options.with_loop)
+    progress = Progress(quiet=options.quiet)
+    if options.command == "core":
+        report = commands.core(options.only, options.soak, ruler, effort, progress)
+    else:
+        report = commands.peers(options.only, ruler, effort, progress)
+    setting = Setting.of(command, report.run, ruler)
+    print((as_markdown if options.markdown else as_text)(report.tables, setting))
+    for fault in report.faults:
+        print(f"bench: {fault}", file=sys.stderr)
+    _write(options, report, setting)
+    if report.run.interrupted:
+        return _INTERRUPTED
+    return 1 if report.failed else 0
+
+
+def _write(options: argparse.Namespace, report: Report, setting: Setting) -> None:
+    if options.json is not None:
+        write_json(options.json, setting, **report.data)
+    if options.plot is not None:
+        plot(options.plot, report.title, report.run.outcomes)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=_ABOUT,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    subparsers = parser.add_subparsers(dest="command", title="what to measure", metavar="COMMAND")
+    core = subparsers.add_parser("core", help="one machine: time, memory, and what must not grow")
+    peers = subparsers.add_parser("peers", help="one toggle, in this and in other libraries")
+    core.add_argument(
+        "--soak",
+        type=_count,
+        default=100_000,
+        metavar="N",
+        help="make so many mutations in the end and watch memory (default: %(default)s; 0: none)",
+    )
+    for subparser in (core, peers):
+        _add_common(subparser)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--list", action="store_true", help="name the cases and measure nothing")
+    add("--only", metavar="PATTERN", help="cases with such a name (* and ? allowed) or title")
+    add("--quick", action="store_true", help="few short rounds")
+    add("--rounds", type=_positive, metavar="N", help=f"rounds (default: {_FULL.rounds})")
+    add(
+        "--block",
+        type=float,
+        metavar="MS",
+        help=f"least length of what is timed at once (default: {_FULL.block_ms:g} ms)",
+    )
+    add(
+        "--with-loop",
+        action="store_true",
+        help="leave the cost of the loop in what is timed, as timeit does; E gets larger by it",
+    )
+    add("--json", type=Path, metavar="FILE", help="write everything that was measured")
+    add("--markdown", action="store_true", help="print Markdown")
+    add("--plot", type=Path, metavar="FILE.png", help="draw it (needs matplotlib)")
+    add("--quiet", action="store_true", help="no progress on stderr")
+
+
+def _count(text: str) -> int:
+    number = int(text.replace("_", "").replace(",", ""))
+    if number < 0:
+        msg = "less than nothing"
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
+def _positive(text: str) -> int:
+    number = _count(text)
+    if not number:
+        msg = "at least 1"
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""Timing a statement, and the empty function call that it is compared with.
+
+A statement is compiled into a loop of its own, as ``timeit`` does, so that nothing but
+the statement is timed. What the loop costs by itself is measured with the same loop
+around ``pass``, and taken off the statement and the empty call alike.
+
+Garbage collection is off while a loop runs, and made up for before the next one.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import repeat
+from textwrap import indent
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["BenchError", "Loop", "Ruler", "Sample", "Subject", "Yardstick", "iterations_for"]
+
+_TEMPLATE: Final = """\
+def loop(_times, _clock{parameters}):
+    _started = _clock()
+    for _ in _times:
+{statement}
+    return _clock() - _started
+"""
+# Long enough that the clock's own cost and resolution do not show in an empty call.
+_EMPTY_CALLS: Final = 100_000
+_SHORTEST_NS: Final = 0.01
+
+
+class BenchError(Exception):
+    """A case did not do what it claims to measure, or cannot be measured here."""
+
+
+class Subject(Protocol):
+    """Something that can be repeated and timed."""
+
+    @property
+    def steps(self) -> int:
+        """How many of the steps that are reported one repetition makes."""
+
+    @property
+    def loops(self) -> int:
+        """How many turns of a loop one repetition takes."""
+
+    def run(self, times: int) -> int:
+        """Repeat it so often, and return the nanoseconds that this took, loop included."""
+
+    def close(self) -> None:
+        """Check that it did its work, and let go of what it holds."""
+
+
+class Loop:
+    """A statement in a loop, compiled once; names in it are local variables.
+
+    Example:
+        Loop('m.add("Foo"); m.add("Bar")', names={"m": machine}, steps=2)
+
+    """
+
+    __slots__ = ("_check", "_loop", "_names", "loops", "steps")
+
+    def __init__(
+        self,
+        statement: str,
+        *,
+        names: dict[str, object] | None = None,
+        steps: int = 1,
+        check: Callable[[], None] | None = None,
+    ) -> None:
+        self._names = names or {}
+        self._check = check
+        self.steps = steps
+        self.loops = 1
+        source = _TEMPLATE.format(
+            parameters="".join(f", {name}" for name in self._names),
+            statement=indent(statement, " " * 8),
+        )
+        namespace: dict[str, Callable[..., int]] = {}
+        # The statements are this package's own.
+        exec(compile(source, "<bench>", "exec"), namespace)  # noqa: S102
+        self._loop = namespace["loop"]
+
+    def run(self, times: int) -> int:
+        """Repeat the statement so often; nanoseconds, loop included."""
+        return self._loop(repeat(None, times), perf_counter_ns, **self._names)
+
+    def close(self) -> None:
+        """Run the check that the case came with."""
+        if self._check is not None:
+            self._check()
+
+
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """What an empty call, and a loop around nothing, cost at one moment."""
+
+    empty_call_ns: float
+    loop_ns: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one step of a subject cost in one round."""
+
+    ns: float
+    empty_calls: float
+
+
+class Ruler:
+    """Measures subjects in empty calls, each between two measurements of the call itself.
+
+    Args:
+        with_loop: leave the loop's own cost in, as ``timeit`` does. An empty call then
+            looks dearer by a third, so that everything else takes fewer of them.
+
+    """
+
+    def __init__(self, *, with_loop: bool = False) -> None:
+        self._with_loop = with_loop
+        self._call = Loop("f()", names={"f": _empty_call()})
+        self._nothing = Loop("pass")
+        self._latest: Yardstick | None = None
+        self.readings: list[Yardstick] = []
+
+    def sample(self, subject: Subject, times: int) -> Sample:
+        """Time a subject between two readings of the yardstick."""
+        # The reading after one subject is the reading before the next.
+        before = self._latest or self._read()
+        with _no_garbage_collection():
+            elapsed = subject.run(times)
+        after = self._latest = self._read()
+        loop_ns = (before.loop_ns + after.loop_ns) / 2
+        call_ns = (before.empty_call_ns + after.empty_call_ns) / 2
+        turn_ns = elapsed / times - loop_ns * subject.loops
+        step_ns = max(turn_ns, _SHORTEST_NS) / subject.steps
+        return Sample(step_ns, step_ns / call_ns)
+
+    def forget(self) -> None:
+        """Read the yardstick anew before the next subject: time has passed."""
+        self._latest = None
+
+    def _read(self) -> Yardstick:
+        loop_ns = 0.0 if self._with_loop else self._nothing.run(_EMPTY_CALLS) / _EMPTY_CALLS
+        call_ns = self._call.run(_EMPTY_CALLS) / _EMPTY_CALLS - loop_ns
+        reading = Yardstick(max(call_ns, _SHORTEST_NS), loop_ns)
+        self.readings.append(reading)
+        return reading
+
+
+def iterations_for(subject: Subject, block_ns: float) -> int:
+    """Find how often to repeat a subject so that it takes about this long; warms it up."""
+    times = 1
+    while True:
+        with _no_garbage_collection():
+            elapsed = subject.run(times)
+        if elapsed >= block_ns:
+            return times
+        wanted = times * block_ns / max(elapsed, 1)
+        times = max(times * 2, min(int(wanted * 1.1), times * 10))
+
+
+def _empty_call() -> Callable[[], None]:
+    # On one line, as the measure is defined; a docstring would change nothing.
+    namespace: dict[str, Callable[[], None]] = {}
+    exec("def f(): pass", namespace)  # noqa: S102
+    return namespace["f"]
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Collect garbage once, then none until the end of the block."""
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

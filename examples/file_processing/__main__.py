@@ -1,0 +1,116 @@
+"""Process files from the command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from asyncmachine import Waiter, wait_all, wait_any
+from examples.file_processing import view
+from examples.file_processing.handlers import FileJob
+from examples.file_processing.work import base_name
+
+GRACE = 2.0  # seconds that work under way may take to notice that nobody wants it any more
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit with 0 if all files were uploaded, 1 if one failed, 2 on misuse, 130 on Ctrl-C."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out: {error}")
+    with TemporaryDirectory(prefix="file-processing-", ignore_cleanup_errors=True) as scratch:
+        outputs = output_names(args.sources)
+        jobs = [
+            FileJob(source, args.out / output, Path(scratch))
+            for source, output in zip(args.sources, outputs, strict=True)
+        ]
+        finished = run(jobs, args.jobs)
+    (view.show_json if args.json else view.show_table)(jobs)
+    if not finished:
+        return 130
+    return int(any(job.failed for job in jobs))
+
+
+def run(jobs: Sequence[FileJob], at_once: int) -> bool:
+    """Process the files; whether that ended by itself, not by Ctrl-C."""
+    try:
+        with view.progress(jobs):
+            process(jobs, at_once)
+    except KeyboardInterrupt:
+        return False
+    finally:
+        for job in jobs:
+            job.machine.dispose(timeout=GRACE)
+    return True
+
+
+def process(jobs: Iterable[FileJob], at_once: int) -> None:
+    """Keep so many files under way; whichever ends makes room for the next."""
+    running: list[Waiter] = []
+    for job in jobs:
+        running = [ended for ended in running if not ended.is_set()]
+        if len(running) == at_once:
+            wait_any(*running)
+        running.append(job.start())
+    wait_all(*running)
+
+
+def output_names(sources: Iterable[str]) -> Iterator[str]:
+    """A name for each source's output; sources of the same name are numbered."""
+    taken: set[str] = set()
+    for source in sources:
+        base = base_name(source)
+        name = f"{base}.gz"
+        numbers = count(2)
+        while name in taken:
+            name = f"{base}.{next(numbers)}.gz"
+        taken.add(name)
+        yield name
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """What the command line takes, and the help that teaches it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.file_processing",
+        description="Download files, count and compress them, and upload them to a folder: one"
+        " state machine a file, several files at a time.",
+        epilog="A file that fails harms no other; it is named in the table with its error. The"
+        " table shows each machine as (active states)[inactive ones] with their ticks: a tick"
+        " grows by one whenever its state comes or goes. Ctrl-C stops, tidies up, and shows what"
+        " was done.",
+    )
+    parser.add_argument(
+        "sources", nargs="+", metavar="PATH_OR_URL", help="a path, or an http, https or file URL"
+    )
+    parser.add_argument(
+        "-o",
+        "--out",
+        "--output",
+        type=Path,
+        default=Path("processed"),
+        metavar="DIR",
+        help="where to upload to (default: ./%(default)s); what an earlier run left there under"
+        " the same name is replaced",
+    )
+    parser.add_argument(
+        "-j", "--jobs", type=positive, default=4, metavar="N", help="at a time (default: 4)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the table as JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

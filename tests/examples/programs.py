@@ -1,0 +1,60 @@
+"""The examples run as a person runs them: ``python -m examples.NAME ARG…``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 30  # seconds, for programs that take one or two
+
+
+def run(name: str, *args: object, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run an example to its end."""
+    return subprocess.run(
+        _command(name, args),
+        cwd=cwd,
+        env=_environment(env),
+        encoding="utf-8",
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+@contextmanager
+def start(
+    name: str, *args: object, stderr: int = subprocess.PIPE, **env: str
+) -> Iterator[subprocess.Popen[str]]:
+    """Start an example; it is killed if it still runs when the block ends."""
+    with subprocess.Popen(
+        _command(name, args),
+        cwd=ROOT,
+        env=_environment(env),
+        encoding="utf-8",
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+    ) as program:
+        try:
+            yield program
+        finally:
+            program.kill()
+
+
+def transcript(doc: str | None) -> tuple[list[str], str]:
+    """The args and the output of the run that an example's docstring shows."""
+    lines = [line.strip() for line in (doc or "").split("::\n\n")[1].splitlines()]
+    return lines[0].split()[4:], "\n".join(lines[1:]).strip()
+
+
+def _command(name: str, args: tuple[object, ...]) -> list[str]:
+    return [sys.executable, "-m", f"examples.{name}", *map(str, args)]
+
+
+def _environment(env: dict[str, str]) -> dict[str, str]:
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    return {**os.environ, "PYTHONPATH": path, "NO_PROXY": "127.0.0.1", **env}

@@ -1,0 +1,451 @@
+"""Random machines against the oracle: random schemas, handlers and mutations.
+
+Each example builds a real machine and an ``OracleMachine`` from one schema, gives both the
+same scripted handlers, requests the same of both, and compares everything that a user can
+see afterwards: result, active states with their order, clocks, the handlers that were called
+with their order, and the error.
+
+The default run is the same every time and takes about half a minute. To look further, with
+fresh examples on each run and twenty times as many of them::
+
+    ASYNCMACHINE_HYPOTHESIS=long pytest tests/test_properties.py --timeout=0
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from asyncmachine import Binding, Event, Machine, Result, Schema
+from tests.oracle import (
+    EXCEPTION,
+    Kind,
+    Names,
+    OracleMachine,
+    Outcome,
+    Request,
+    RuleBook,
+    SchemaData,
+    StateData,
+    Turns,
+    Verdict,
+    broken_rules,
+    handler_names,
+    is_accepted,
+    read_schema,
+    resolve,
+    without,
+)
+
+_COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "asyncmachine-default", _COMMON, derandomize=True, database=None, max_examples=500
+)
+settings.register_profile("asyncmachine-long", _COMMON, max_examples=10_000)
+PROFILE = settings.get_profile(
+    "asyncmachine-" + os.environ.get("ASYNCMACHINE_HYPOTHESIS", "default")
+)
+
+ScriptData = Mapping[str, Sequence[Outcome]]
+RESULTS: dict[Verdict, Result] = {"executed": Result.EXECUTED, "canceled": Result.CANCELED}
+AGREEING = (None, True, 0, "", ())  # a veto is False itself, nothing that looks like it
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _errors_of_handlers_are_not_logged() -> Iterator[None]:
+    logger = logging.getLogger("asyncmachine")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    yield
+    logger.setLevel(level)
+
+
+# ---------------------------------------------------------------- what is generated
+
+
+def _name_lists(names: Sequence[str], most: int = 3) -> st.SearchStrategy[list[str]]:
+    """Lists of names with repetitions; ``Exception`` is among them, but seldom."""
+    return st.lists(st.sampled_from([*names, *names, *names, EXCEPTION]), max_size=most)
+
+
+@st.composite
+def state_data(draw: st.DrawFn, names: Sequence[str]) -> StateData:
+    """One state that requires nothing of what it removes; defaults are left out."""
+    data: StateData = {}
+    if add := draw(_name_lists(names)):
+        data["add"] = add
+    if remove := draw(_name_lists(names)):
+        data["remove"] = remove
+    if require := [name for name in draw(_name_lists(names, 2)) if name not in remove]:
+        data["require"] = require
+    if after := draw(_name_lists(names, 2)):
+        data["after"] = after
+    if draw(st.integers(0, 3)) == 0:
+        data["auto"] = True
+    if draw(st.integers(0, 3)) == 0:
+        data["multi"] = True
+    return data
+
+
+@st.composite
+def schemas(draw: st.DrawFn) -> SchemaData:
+    """A valid schema of one to six states, sometimes with ``Exception`` declared too."""
+    names = ["A", "B", "C", "D", "E", "F"][: draw(st.integers(1, 6))]
+    place = draw(st.integers(0, 3 * len(names)))
+    declared = [*names[:place], EXCEPTION, *names[place:]] if place <= len(names) else names
+    return {name: draw(state_data(names)) for name in declared}
+
+
+@st.composite
+def scripts(draw: st.DrawFn, book: RuleBook) -> ScriptData:
+    """What the handlers do: some of them this and that, the others agree or are not there."""
+    names = handler_names(book)
+    outcomes: st.SearchStrategy[Outcome] = st.sampled_from(["agree", "veto", "raise"])
+    turns = st.lists(outcomes, min_size=1, max_size=3)
+    scripted = draw(st.dictionaries(st.sampled_from(names), turns, max_size=6))
+    agreeing: dict[str, list[Outcome]] = {name: ["agree"] for name in names}
+    return agreeing | scripted if draw(st.booleans()) else scripted
+
+
+@st.composite
+def requests(draw: st.DrawFn, book: RuleBook, least: int = 0) -> Request:
+    """A mutation; called names may be repeated."""
+    called = draw(st.lists(st.sampled_from([*book]), min_size=least, max_size=3))
+    return Request(draw(kinds), tuple(called))
+
+
+kinds: st.SearchStrategy[Kind] = st.sampled_from(["add", "add", "remove", "set"])
+
+
+@st.composite
+def clocks(draw: st.DrawFn, book: RuleBook) -> dict[str, int]:
+    """Any clock at all: the active states may break every rule."""
+    return {name: draw(st.integers(0, 3)) for name in book}
+
+
+class Case(NamedTuple):
+    """One machine's life."""
+
+    schema: SchemaData
+    scripts: list[ScriptData]
+    mutations: list[Request]
+    asked: dict[str, list[Request]]
+    clock: dict[str, int]
+
+
+@st.composite
+def cases(draw: st.DrawFn, *, handlers: int = 1, asking: bool = False) -> Case:
+    """A machine's schema, handlers, first clock and mutations.
+
+    Args:
+        draw: given by hypothesis.
+        handlers: how many objects are bound.
+        asking: whether handlers request mutations.
+
+    """
+    schema = draw(schemas())
+    book = read_schema(schema)
+    asked: dict[str, list[Request]] = {}
+    if asking:
+        each = st.lists(requests(book), min_size=1, max_size=2)
+        asked = draw(st.dictionaries(st.sampled_from(handler_names(book)), each, max_size=8))
+    return Case(
+        schema,
+        [draw(scripts(book)) for _ in range(handlers)],
+        draw(st.lists(requests(book), min_size=1, max_size=8)),
+        asked,
+        draw(clocks(book)) if draw(st.booleans()) else {},
+    )
+
+
+# ---------------------------------------------------------------- the two of them
+
+
+class ScriptedError(Exception):
+    """Raised by a scripted handler; its message is the handler's name."""
+
+
+class Pair:
+    """A real machine and the oracle, doing the same."""
+
+    def __init__(self, schema: SchemaData, asked: Mapping[str, list[Request]] | None = None):
+        self.machine = Machine(Schema.from_dict(schema))
+        self.oracle = OracleMachine(read_schema(schema), requests=asked)
+        self.calls: list[str] = []
+        self.results: list[Result] = []
+        self.queued: list[bool] = []
+        self._asked = dict(asked or {})
+
+    def bind(self, script: ScriptData) -> Binding:
+        """Bind handlers to both that follow a script."""
+        self.oracle.scripts.append(Turns(script))
+        turns = Turns(script)
+
+        def follow(event: Event) -> object:
+            token = event.args.get("token")
+            self.calls.append(event.name if token is None else f"{event.name}@{token}")
+            self._ask(event)
+            outcome = turns[event.name]
+            if outcome == "raise":
+                raise ScriptedError(event.name)
+            return False if outcome == "veto" else AGREEING[len(self.calls) % len(AGREEING)]
+
+        return self.machine.bind(dict.fromkeys(script, follow))
+
+    def _ask(self, event: Event) -> None:
+        """Request, once, what the handler of this name has to request."""
+        for request in self._asked.pop(event.name, ()):
+            result = self.request(request, token=len(self.results))
+            self.results.append(result)
+            self.queued.append(result == Result.QUEUED)
+
+    def request(self, request: Request, **args: object) -> Result:
+        """Request a mutation of the real machine."""
+        machine = self.machine
+        call = {"add": machine.add, "remove": machine.remove, "set": machine.set}[request.kind]
+        return call(*request.called, **args)
+
+    def mutate(self, request: Request) -> Result:
+        """Request the same of both, and compare what comes of it."""
+        result = self.request(request)
+        verdict = self.oracle.mutate(request.kind, *request.called)
+        assert self.calls == self.oracle.calls
+        assert result == RESULTS[verdict]
+        self.compare()
+        return result
+
+    def can(self, request: Request) -> None:
+        """Ask both whether a mutation would do, and compare."""
+        machine = self.machine
+        calls = {"add": machine.can_add, "remove": machine.can_remove, "set": machine.can_set}
+        result = calls[request.kind](*request.called)
+        verdict = self.oracle.can(request.kind, *request.called)
+        assert self.calls == self.oracle.calls
+        assert result == RESULTS[verdict]
+        self.compare()
+
+    def import_clock(self, clock: Mapping[str, int]) -> None:
+        """Put both where a clock says."""
+        self.machine.import_state(
+            {"id": self.machine.id, "names": list(clock), "ticks": list(clock.values())}
+        )
+        self.oracle.import_clock(clock)
+        self.compare()
+
+    def compare(self) -> None:
+        """Everything that a user can see."""
+        assert self.machine.active_states() == self.oracle.active
+        assert self.machine.clock() == self.oracle.clock
+        self._compare_errors()
+
+    def _compare_errors(self) -> None:
+        error = self.machine.error
+        if self.oracle.error is None:
+            assert error is None
+        else:
+            assert type(error) is ScriptedError
+            assert str(error) == self.oracle.error
+
+
+def pair_of(case: Case) -> Pair:
+    """Both machines of a case, before its mutations."""
+    pair = Pair(case.schema, case.asked)
+    for script in case.scripts:
+        pair.bind(script)
+    if case.clock:
+        pair.import_clock(case.clock)
+    return pair
+
+
+# ---------------------------------------------------------------- against the oracle
+
+
+@PROFILE
+@given(cases(handlers=0))
+def test_a_machine_without_handlers_does_as_the_oracle(case: Case) -> None:
+    pair = pair_of(case)
+    for request in case.mutations:
+        pair.mutate(request)
+
+
+@PROFILE
+@given(cases())
+def test_a_machine_with_handlers_does_as_the_oracle(case: Case) -> None:
+    pair = pair_of(case)
+    for request in case.mutations:
+        pair.mutate(request)
+
+
+@PROFILE
+@given(cases(handlers=3))
+def test_a_machine_with_several_bound_objects_does_as_the_oracle(case: Case) -> None:
+    pair = pair_of(case)
+    for request in case.mutations:
+        pair.mutate(request)
+
+
+@PROFILE
+@given(cases(asking=True))
+def test_what_handlers_request_is_carried_out_in_the_order_of_the_requests(case: Case) -> None:
+    pair = pair_of(case)
+    for request in case.mutations:
+        pair.mutate(request)
+
+    assert all(pair.queued)
+    assert [result.wait(0) for result in pair.results] == [
+        RESULTS[ticket.verdict] for ticket in pair.oracle.tickets if ticket.verdict
+    ]
+    assert pair.machine.queue_length == 0
+
+
+# ---------------------------------------------------------------- laws that need no oracle
+
+
+@PROFILE
+@given(cases(asking=True))
+def test_odd_is_active_and_clocks_never_go_back(case: Case) -> None:
+    pair = pair_of(case)
+    machine = pair.machine
+    for request in case.mutations:
+        before = machine.time()
+        pair.request(request)
+
+        assert all(b <= a for b, a in zip(before, machine.time(), strict=True))
+        odd = {name for name, tick in machine.clock().items() if tick % 2}
+        assert odd == set(machine.active_states())
+        assert [machine.is_active(name) for name in machine.states] == [
+            name in odd for name in machine.states
+        ]
+
+
+@PROFILE
+@given(cases())
+def test_a_canceled_mutation_without_an_error_changes_nothing(case: Case) -> None:
+    pair = pair_of(case)
+    machine = pair.machine
+    for request in case.mutations:
+        before = machine.active_states(), machine.time(), machine.error
+        result = pair.request(request)
+        if result == Result.CANCELED and machine.error is before[2]:
+            assert (machine.active_states(), machine.time(), machine.error) == before
+
+
+@PROFILE
+@given(cases(handlers=0))
+def test_an_executed_mutation_leaves_active_states_that_break_no_rule(case: Case) -> None:
+    pair = pair_of(case)
+    for request in case.mutations:
+        moved = pair.machine.time()
+        result = pair.request(request)
+        if result == Result.EXECUTED and pair.machine.time() != moved:
+            assert broken_rules(pair.oracle.book, pair.machine.active_states()) == []
+
+
+@PROFILE
+@given(cases(handlers=0))
+def test_doing_it_again_changes_nothing(case: Case) -> None:
+    """Section 2, for ``add`` and ``remove``, in a schema without auto and multi states.
+
+    Auto states come up on their own. A multi state that is called again implies again, and
+    on rare occasions, about one in twenty thousand, what it implies then meets other states
+    than the first time.
+    """
+    for state in case.schema.values():
+        state.pop("auto", None)
+        state.pop("multi", None)
+    case.schema.setdefault(EXCEPTION, {})  # declared, it is not multi
+    pair = pair_of(case)
+    machine = pair.machine
+    for request in case.mutations:
+        result = pair.request(request)
+        if result == Result.EXECUTED and request.kind != "set":
+            before = set(machine.active_states()), machine.time()
+            assert pair.request(request) == Result.EXECUTED
+            assert (set(machine.active_states()), machine.time()) == before
+
+
+@PROFILE
+@given(st.data())
+def test_what_is_not_in_the_target_was_not_needed_for_it(data: st.DataObject) -> None:
+    """Section 2: the target is also found if all that is not in it is left out at once."""
+    book = read_schema(data.draw(schemas()))
+    before: Names = data.draw(st.lists(st.sampled_from([*book]), unique=True).map(tuple))
+    request = data.draw(requests(book))
+    called = tuple(dict.fromkeys(request.called))
+
+    target = resolve(book, before, request.kind, called)
+
+    assert broken_rules(book, target) == []
+    if is_accepted(request.kind, called, target, auto=False):
+        others = without(book, target)
+        assert set(resolve(book, before, request.kind, called, others)) == set(target)
+
+
+# ---------------------------------------------------------------- a longer life
+
+
+class MachineBesideOracle(RuleBasedStateMachine):
+    """A machine that is used in every way that the oracle knows, for as long as it takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pair: Pair | None = None
+        self.bindings: list[Binding] = []
+
+    @initialize(data=st.data())
+    def build(self, data: st.DataObject) -> None:
+        self.pair = Pair(data.draw(schemas()))
+
+    @property
+    def both(self) -> Pair:
+        assert self.pair is not None
+        return self.pair
+
+    @rule(data=st.data())
+    def mutate(self, data: st.DataObject) -> None:
+        self.both.mutate(data.draw(requests(self.both.oracle.book)))
+
+    @rule(data=st.data())
+    def ask_first(self, data: st.DataObject) -> None:
+        request = data.draw(requests(self.both.oracle.book))
+        if request.kind != "remove" or self.both.machine.any_active(*request.called):
+            self.both.can(request)
+
+    @rule(data=st.data())
+    def bind(self, data: st.DataObject) -> None:
+        if len(self.bindings) < 3:
+            self.bindings.append(self.both.bind(data.draw(scripts(self.both.oracle.book))))
+
+    @rule(data=st.data())
+    def unbind(self, data: st.DataObject) -> None:
+        if self.bindings:
+            place = data.draw(st.integers(0, len(self.bindings) - 1))
+            self.bindings.pop(place).unbind()
+            del self.both.oracle.scripts[place]
+
+    @rule(data=st.data())
+    def import_clock(self, data: st.DataObject) -> None:
+        self.both.import_clock(data.draw(clocks(self.both.oracle.book)))
+
+    @rule()
+    def export_and_import(self) -> None:
+        self.both.machine.import_state(self.both.machine.export_state())
+        self.both.oracle.import_clock(self.both.oracle.clock)
+
+    @invariant()
+    def the_two_agree(self) -> None:
+        if self.pair is not None:
+            self.pair.compare()
+
+
+TestMachineBesideOracle = MachineBesideOracle.TestCase
+TestMachineBesideOracle.settings = settings(
+    PROFILE, max_examples=PROFILE.max_examples // 5, stateful_step_count=30
+)
