@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from asyncmachine.conditions import Condition, Gone, Present, Query, Ticks, WithArgs
-from asyncmachine.index import Index
+from asyncmachine.index import UNTIDY, Index
 from asyncmachine.oneshot import MAKING
 from asyncmachine.reading import Reading
 from asyncmachine.schema import EXCEPTION
@@ -55,7 +55,11 @@ class Awaiting(Reading):
             (Result.EXECUTED, True)
 
         """
-        return self._when_present(self.schema.mask(states), 0, ctx)
+        try:
+            mask = self._masks[states]
+        except (KeyError, TypeError):
+            mask = self.schema.mask(states)
+        return self._when_present(mask, 0, ctx)
 
     def when_not(self, *states: str, ctx: StateContext | None = None) -> Waiter:
         """Wait until all of these states are inactive at the same time.
@@ -255,33 +259,46 @@ class Awaiting(Reading):
         holds = active & on if any_of else active & on == on and not active & off
         if holds and not self._disposed and ctx is None:
             return Waiter()
-        index = self._index or self._waiters()
+        index = self._index
+        if index is None:
+            index = self._waiters()
         waiter = Waiter(index)
-        condition = Present(waiter, index.dead.append)
+        waiter._condition = condition = Present(waiter, index.dead.append)
         condition.on = on
         condition.off = off
         condition.any = any_of
-        return self._await(waiter, condition, ctx)
+        # Register first, look afterwards: see the guarantees of index.py.
+        index.pending[condition] = None
+        index.inbox.append(condition)
+        if self._now[0].active != active or self._disposed or ctx is not None:
+            self._look_again(waiter, condition, ctx)
+        if len(index.dead) > UNTIDY:
+            self._tidy()
+        return waiter
 
     def _await(self, waiter: Waiter, condition: Condition, ctx: StateContext | None) -> Waiter:
         """Register a waiter, then look whether it is to be set already, in this order."""
-        index = self._index
-        assert index is not None
+        index = self._waiters()
         waiter._condition = condition
         index.pending[condition] = None
         index.inbox.append(condition)
+        self._look_again(waiter, condition, ctx)
+        if len(index.dead) > UNTIDY:
+            self._tidy()
+        return waiter
+
+    def _look_again(
+        self, waiter: Waiter, condition: Condition, ctx: StateContext | None
+    ) -> None:
+        """Set a waiter whose condition holds by now, and bind it to its context."""
+        index = self._waiters()
         if self._finished or (self._disposed and not isinstance(condition, Gone)):
             if index.claim(condition):
-                waiter.disposed = True
-                waiter._fire()
+                waiter.set("disposed")
         elif condition.holds(self) and index.claim(condition):
             waiter._fire()
         if ctx is not None:
-            waiter.ctx = ctx
-            ctx.tie(waiter)
-        if index.untidy:
-            self._tidy()
-        return waiter
+            waiter.bind_to(ctx)
 
     def _tidy(self) -> None:
         """Clear away what has been abandoned, if nobody else is at work."""

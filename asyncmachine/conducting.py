@@ -39,12 +39,13 @@ from asyncmachine.transition import (
 from asyncmachine.watchdog import Watch
 
 if TYPE_CHECKING:
+    from asyncmachine.moments import Moment
     from asyncmachine.plans import Plan
     from asyncmachine.running import Frame
     from asyncmachine.schema import Schema
     from asyncmachine.tracing import Tracers
 
-__all__ = ["AUTO", "Conducting", "TurnLost", "cause_of"]
+__all__ = ["AUTO", "RAISE", "Conducting", "TurnLost", "cause_of"]
 
 # How long a machine without a handler_timeout waits for a listener, in seconds.
 LISTENER_PATIENCE: Final = 1.0
@@ -52,6 +53,8 @@ LISTENER_PATIENCE: Final = 1.0
 NOTHING_BOUND: Final = Bound()
 # What follows a transition, when that is the auto mutation.
 AUTO: Final = Mutation(ADD, (), {}, auto=True)
+# What follows it when an error is to be raised.
+RAISE: Final = Mutation(ADD, (), {})
 
 
 class TurnLost(BaseException):
@@ -132,17 +135,72 @@ class Conducting(Awaiting):
 
     # The quick way --------------------------------------------------------------------
 
+    def _carry_out_directly(self, plan: Plan, args: dict[str, object]) -> Result:
+        """Carry out a mutation that is requested now, with nobody but handlers to look at it.
+
+        This is the hot function for plans with handlers. It spells out what `_carry_out`
+        and those below it do, for plans that are ``direct``.
+        """
+        frames = LOCAL.frames
+        if frames:
+            cause = cause_of(frames)
+            return self._carry_out(plan, args, Mutation(plan.kind, plan.states, args, cause=cause))
+        ticks = self._ticks
+        tx = Transition()
+        tx.machine = self  # type: ignore[assignment]
+        tx.plan = plan
+        tx.args = args
+        tx.ticks = ticks.copy()
+        tx.request = tx.moment = tx.rare = None
+        calls = self._bound.calls
+        name, number = "", 0
+        try:
+            frames.append(tx)
+            self._tx = tx
+            for name, number in plan.negotiation:
+                event = Event()
+                event.name = name
+                event.transition = tx
+                if calls[number](event) is False:
+                    frames.pop()
+                    return self._end(tx, self._veto(tx, name, number))
+            if plan.few and self._index is None:
+                first = plan.first
+                second = plan.second
+                first_tick = ticks[first] + plan.first_by
+                second_tick = ticks[second] + plan.second_by
+                tx.moment = self._now = (plan.target, first, first_tick, second, second_tick)
+                ticks[first] = first_tick
+                ticks[second] = second_tick
+            else:
+                self._advance(plan, tx)
+            for name, number in plan.final:
+                event = Event()
+                event.name = name
+                event.transition = tx
+                calls[number](event)
+            if plan.follow or self._index is not None:
+                self._settle(tx)
+            self._tx = None
+            frames.pop()
+        except BaseException as error:  # noqa: BLE001 - it is the user's code
+            frames.clear()
+            if name:
+                tx.more.at = (name, number)
+            result = self._fail(tx, error)
+            self._end(tx, result)
+            if not isinstance(error, Exception):
+                raise
+            return result
+        return EXECUTED
+
     def _carry_out(
-        self, plan: Plan, args: dict[str, object], request: Mutation | None = None
+        self, plan: Plan, args: dict[str, object], request: Mutation
     ) -> Result:
         """Carry out one mutation, and note in ``_follow`` what must follow it."""
         frames = LOCAL.frames
         depth = len(frames)
-        if request is not None:
-            cause = request.cause
-        else:
-            cause = cause_of(frames) if frames else None
-        tx = Transition(self, plan, args, cause, request, self._ticks.copy())
+        tx = self._transition(plan, args, request)
         try:
             frames.append(tx)
             self._tx = tx
@@ -153,8 +211,8 @@ class Conducting(Awaiting):
             elif not plan.accepted:
                 result = plan.refusal
             else:
-                refusal = self._negotiate(tx) if plan.negotiation else None
-                result = refusal or self._complete(tx)
+                refusal = self._negotiate(tx)
+                result = self._complete(tx) if refusal is None else refusal
         except TurnLost:
             raise
         except BaseException as error:  # noqa: BLE001 - it is the user's code
@@ -164,8 +222,19 @@ class Conducting(Awaiting):
                 raise
         finally:
             del frames[depth:]
-        self._end(tx, result)
-        return result
+        return self._end(tx, result)
+
+    def _transition(
+        self, plan: Plan, args: dict[str, object], request: Mutation
+    ) -> Transition:
+        tx = Transition()
+        tx.machine = self  # type: ignore[assignment]  # every machine is a Machine
+        tx.plan = plan
+        tx.args = args
+        tx.ticks = self._ticks.copy()
+        tx.request = request
+        tx.moment = tx.rare = None
+        return tx
 
     def _negotiate(self, tx: Transition) -> Result | None:
         """Ask the negotiation handlers; give a refusal, or None if all agree."""
@@ -178,7 +247,7 @@ class Conducting(Awaiting):
                 try:
                     verdict = calls[number](event)
                 except BaseException:
-                    tx.at = (name, number)
+                    tx.more.at = (name, number)
                     raise
                 if verdict is False:
                     refusal = self._vetoed(tx, name, number)
@@ -190,28 +259,30 @@ class Conducting(Awaiting):
 
     def _complete(self, tx: Transition) -> Result:
         """Change the machine and tell the final handlers."""
-        self._advance(tx.plan, tx)
+        plan = tx.plan
+        self._advance(plan, tx)
         calls = self._bound.calls
-        for name, number in tx.plan.final:
+        for name, number in plan.final:
             event = Event()
             event.name = name
             event.transition = tx
             try:
                 calls[number](event)
             except BaseException:
-                tx.at = (name, number)
+                tx.more.at = (name, number)
                 raise
-        return self._settle(tx)
+        self._settle(tx)
+        return EXECUTED
 
     def _advance(self, plan: Plan, tx: Transition | None = None) -> None:
         """Change the machine: publish the moment after the plan, then move the clocks."""
         ticks = self._ticks
-        first = plan.first
-        second = plan.second
         if plan.few:
+            first = plan.first
+            second = plan.second
             first_tick = ticks[first] + plan.first_by
             second_tick = ticks[second] + plan.second_by
-            now = (plan.target, first, first_tick, second, second_tick)
+            now: Moment = (plan.target, first, first_tick, second, second_tick)
             if tx is not None:
                 tx.moment = now
             self._now = now
@@ -228,7 +299,19 @@ class Conducting(Awaiting):
         if index is not None and index.contexts:
             index.expire(plan.changed)
 
-    def _settle(self, tx: Transition) -> Result:
+    def _glide(self, plan: Plan, args: dict[str, object]) -> Result:
+        """Carry out a plan that is ``bare``, which nobody looks at."""
+        self._advance(plan)
+        if plan.follow:
+            self._follow = AUTO
+        index = self._index
+        if index is not None and (
+            index.inbox or index.interest & plan.changed or index.queries
+        ):
+            index.settle(plan.target, plan.changed, plan.enters, args)
+        return EXECUTED
+
+    def _settle(self, tx: Transition) -> None:
         """Set the waiters whose condition holds now, and see to the auto states."""
         plan = tx.plan
         if plan.follow and not (tx.request is not None and tx.request.quiet):
@@ -240,19 +323,19 @@ class Conducting(Awaiting):
             woken = index.settle(plan.target, plan.changed, plan.enters, tx.args)
             if woken and self._narrator is not None:
                 self._narrator.woken(tx, woken)
-        return EXECUTED
 
-    def _end(self, tx: Transition, result: Result) -> None:
+    def _end(self, tx: Transition, result: Result) -> Result:
         """Give the result to who waits for it, then let tracers know."""
+        if not result and tx.moment is None:
+            tx.more.accepted = False
         request = tx.request
-        if not result:
-            tx.accepted = tx.accepted and tx.moment is not None
         if request is not None and request.ticket is not None:
             request.ticket.settle(result)
         self._tx = None
         if self._tracers is not None:
-            tx.ended_ns = perf_counter_ns()
+            tx.more.ended_ns = perf_counter_ns()
             self._tracers.tell("transition_end", tx)
+        return result
 
     # Refusals and errors ----------------------------------------------------------------
 
@@ -264,6 +347,9 @@ class Conducting(Awaiting):
             if rest.accepted:
                 tx.plan = rest
                 return None
+        return self._veto(tx, name, number)
+
+    def _veto(self, tx: Transition, name: str, number: int) -> Result:
         if self._narrator is not None:
             self._narrator.vetoed(tx, name)
         bound = self._bound
@@ -271,14 +357,14 @@ class Conducting(Awaiting):
 
     def _fail(self, tx: Transition, error: BaseException) -> Result:
         """End a transition whose handler has failed; semantics.md section 7."""
-        name, number = tx.at or ("", -1)
-        label = self._bound.label(number) if tx.at else "the machine"
+        name, number = tx.more.at or ("", -1)
+        label = self._bound.label(number) if tx.more.at else "the machine"
         if isinstance(error, Exception):
-            tx.error = self.error = error
+            tx.more.error = self.error = error
             if self._narrator is not None:
                 self._narrator.failed(tx, error)
         if tx.moment is None:
-            tx.accepted = False
+            tx.more.accepted = False
         else:
             self._put_back(tx, name)
         if isinstance(error, Exception):
@@ -330,6 +416,7 @@ class Conducting(Awaiting):
             self._tell_queued(self._follow)
         elif self._raising is None:
             self._raising = error
+            self._follow = RAISE
         else:
             log_exception("one more error, in %s of %s", label, self.id, error=error)
 
@@ -344,7 +431,7 @@ class Conducting(Awaiting):
     def _begin_watched(self, tx: Transition) -> None:
         tracers = self._tracers
         if tracers is not None:
-            tx.started_ns = perf_counter_ns()
+            tx.more.started_ns = perf_counter_ns()
             if tracers.wants_steps:
                 record_steps(tx)
             tracers.tell("transition_init", tx)
@@ -354,7 +441,7 @@ class Conducting(Awaiting):
             tracers.tell("transition_start", tx)
 
     def _conduct_watched(self, tx: Transition) -> Result:
-        """Carry it out, or go on with it where ``tx.step`` says."""
+        """Carry it out, or go on with it where the transition's ``step`` says."""
         if tx.moment is None:
             if not tx.accepted:
                 if self._narrator is not None:
@@ -364,27 +451,28 @@ class Conducting(Awaiting):
             if refusal is not None:
                 return refusal
             self._advance(tx.plan, tx)
-            tx.step = 0
+            tx.more.step = 0
             if self._narrator is not None:
                 self._narrator.changed(tx)
         final = tx.plan.final
-        while tx.step < len(final):
-            self._call_watched(tx, *final[tx.step])
-            tx.step += 1
-        return self._settle(tx)
+        while tx.more.step < len(final):
+            self._call_watched(tx, *final[tx.more.step])
+            tx.more.step += 1
+        self._settle(tx)
+        return EXECUTED
 
     def _negotiate_watched(self, tx: Transition) -> Result | None:
-        while tx.step < len(tx.plan.negotiation):
-            name, number = tx.plan.negotiation[tx.step]
+        while tx.more.step < len(tx.plan.negotiation):
+            name, number = tx.plan.negotiation[tx.more.step]
             verdict = self._call_watched(tx, name, number)
-            tx.step += 1
+            tx.more.step += 1
             if verdict is False and number >= 0:
                 if self._tracers is not None and self._tracers.wants_steps:
                     tx.steps.append(Step("veto", "", name))
                 refusal = self._vetoed(tx, name, number)
                 if refusal is not None:
                     return refusal
-                tx.step = 0  # an auto state less: ask again
+                tx.more.step = 0  # an auto state less: ask again
         return None
 
     def _call_watched(self, tx: Transition, name: str, number: int) -> object:
@@ -407,7 +495,7 @@ class Conducting(Awaiting):
         except TurnLost:
             raise
         except BaseException:
-            tx.at = (name, number)
+            tx.more.at = (name, number)
             if tracers is not None:
                 tracers.tell("handler_end", tx, name)
             raise
@@ -458,7 +546,7 @@ class Conducting(Awaiting):
             frames.append(tx)
             if number < 0:
                 log_warning(self.id, f"a listener to {event.name} is late, going on without it")
-                tx.step += 1
+                tx.more.step += 1
                 result = self._conduct_watched(tx)
             else:
                 result = self._time_out(tx, event, number)
@@ -472,7 +560,7 @@ class Conducting(Awaiting):
         self._carry_on()
 
     def _time_out(self, tx: Transition, event: Event, number: int) -> Result:
-        tx.at = (event.name, number)
+        tx.more.at = (event.name, number)
         if self._tracers is not None:
             self._tracers.tell("handler_end", tx, event.name)
         label = self._bound.label(number)
@@ -492,7 +580,7 @@ class Conducting(Awaiting):
             return plan.refusal
         frames = LOCAL.frames
         depth = len(frames)
-        tx = Transition(self, plan, args, request.cause, request, self._ticks.copy())
+        tx = self._transition(plan, args, request)
         timeout = self.handler_timeout if request.ticket is not None else None
         try:
             frames.append(tx)
@@ -500,11 +588,12 @@ class Conducting(Awaiting):
                 event = Event()
                 event.name = name
                 event.transition = tx
-                tx.at = (name, number)
+                tx.more.at = (name, number)
                 if number >= 0 and self._call_in_time(tx, event, number, timeout) is False:
                     return Canceled(f"vetoed by {self._bound.label(number)}")
         except Exception as error:  # noqa: BLE001 - it is the user's code
-            label = self._bound.label(tx.at[1]) if tx.at else "the machine"
+            at = tx.more.at
+            label = self._bound.label(at[1]) if at else "the machine"
             return Canceled(f"{type(error).__name__} in {label}: {error}")
         finally:
             del frames[depth:]

@@ -149,11 +149,6 @@ class Index:
             self._expire(ctx)
         return ctx
 
-    @property
-    def untidy(self) -> bool:
-        """Whether so much has been abandoned that somebody should clear it away."""
-        return len(self.dead) > UNTIDY
-
     # The thread that has the turn -----------------------------------------------------
 
     def expire(self, changed: int) -> None:
@@ -193,7 +188,7 @@ class Index:
         if self.dead:
             self._bury()
         if self.inbox:
-            self._sort_in(fired, entered, args)
+            self._sort_in(fired, node, entered, args)
         if self.interest & changed:
             if self._groups and node not in self._asleep:
                 self._wake_present(node, changed, fired)
@@ -217,15 +212,15 @@ class Index:
         fired: list[Waiter] = []
         self.expire(-1)
         self._bury()
-        self._sort_in(fired, (), {})
+        self._sort_in(fired, None, (), {})
         self._fire(fired)
 
-    def drained(self, idlers: deque[Idle]) -> None:
+    def drained(self, idlers: list[Idle]) -> None:
         """Set those who wait for the queue to be drained."""
         fired: list[Waiter] = []
         while idlers:
             try:
-                self._take(idlers.popleft(), fired)
+                self._take(idlers.pop(0), fired)
             except IndexError:  # another thread took the last one
                 break
         self._fire(fired)
@@ -247,28 +242,28 @@ class Index:
         for condition in conditions:
             waiter = condition()
             if waiter is not None and self.claim(condition):
-                waiter.disposed = True
-                waiter._fire()
+                waiter.set("disposed")
 
     def _fire(self, fired: list[Waiter]) -> None:
-        if any(waiter._callbacks for waiter in fired):
+        for waiter in fired:
+            if waiter._callbacks is None:
+                waiter._fire()
+                continue
             frames = LOCAL.frames
             depth = len(frames)
-            frames.append(TaskFrame(self.machine))
             try:
-                for waiter in fired:
-                    waiter._fire()
+                frames.append(TaskFrame(self.machine))
+                waiter._fire()
             finally:
                 del frames[depth:]
-        else:
-            for waiter in fired:
-                waiter._fire()
 
     def _take(self, condition: Condition, fired: list[Waiter]) -> bool:
         """Claim a condition that has come true, for its waiter to be set."""
         waiter = condition()
-        if waiter is None or not self.claim(condition):
+        if waiter is None or self.pending.pop(condition, _MISSING) is _MISSING:
             return False
+        if self.held:
+            self.held.pop(condition, None)
         fired.append(waiter)
         return True
 
@@ -279,13 +274,24 @@ class Index:
             condition.delist(self)
 
     def _sort_in(
-        self, fired: list[Waiter], entered: Iterable[int], args: Mapping[str, object]
+        self,
+        fired: list[Waiter],
+        node: Node | None,
+        entered: Iterable[int],
+        args: Mapping[str, object],
     ) -> None:
-        while self.inbox:
-            condition = self.inbox.popleft()
-            if condition not in self.pending:
+        inbox, pending = self.inbox, self.pending
+        active = self.machine.active_mask() if node is None else node.active
+        while inbox:
+            condition = inbox.popleft()
+            if condition not in pending:
                 continue
-            if self._holds(condition):
+            if type(condition) is Present:
+                if condition.holds_of(active):
+                    self._take(condition, fired)
+                else:
+                    self.add_present(condition)
+            elif self._holds(condition):
                 self._take(condition, fired)
             elif isinstance(condition, WithArgs) and condition.state in entered:
                 later = self.machine.tick_at(condition.state) > condition.since
@@ -425,7 +431,7 @@ class Index:
             log_exception("error when comparing args of %r", self.machine)
             return False
         if self._take(condition, fired):
-            fired[-1].args = dict(args)
+            fired[-1].come_true(dict(args))
         return True
 
     # Functions of the clocks

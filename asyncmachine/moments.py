@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from asyncmachine.plans import Node
 
-    Moment: TypeAlias = tuple["Node | int", ...]
+    Moment: TypeAlias = tuple[Node, *tuple[int, ...]]
 
 __all__ = ["lay_over"]
 

@@ -158,7 +158,9 @@ class Plan:
         listened: whether any of them is a listener.
         follow: whether an auto mutation comes after it.
         few: whether at most two clocks move.
-        simple: nothing but few clocks to move: the hot path.
+        bare: nothing but clocks to move.
+        simple: nothing but few clocks to move: the hottest way.
+        direct: only clocks to move and handlers to call: the second hottest.
         first, first_by, second, second_by: those clocks, and by how much; one clock
             alone stands there twice.
 
@@ -168,9 +170,11 @@ class Plan:
         "_refusal",
         "accepted",
         "auto",
+        "bare",
         "barred",
         "called",
         "changed",
+        "direct",
         "enters",
         "exits",
         "few",
@@ -211,8 +215,9 @@ class Plan:
         self._find_handlers(graph)
         self.follow = bool(self.changed and not auto and self.accepted and target.autos)
         self.few = len(self.moves) <= 2
-        bare = not self.negotiation and not self.final
-        self.simple = self.accepted and self.few and bare and not self.idle
+        self.bare = self.accepted and not self.idle and not self.negotiation and not self.final
+        self.simple = self.bare and self.few
+        self.direct = self.accepted and not self.idle and not self.listened and not auto
         moves = self.moves or ((0, 0),)
         self.first, self.first_by = moves[0]
         self.second, self.second_by = moves[-1]

@@ -51,8 +51,9 @@ class Reading:
             (Result.EXECUTED, True, False)
 
         """
-        mask = self._masks.get(states)
-        if mask is None:
+        try:
+            mask = self._masks[states]
+        except (KeyError, TypeError):
             mask = self.schema.mask(states)
         return self._now[0].active & mask == mask
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from asyncmachine.moments import lay_over
-from asyncmachine.oneshot import OneShot
+from asyncmachine.oneshot import MAKING, OneShot
 from asyncmachine.running import Blocked, is_inside
 
 if TYPE_CHECKING:
@@ -305,87 +305,102 @@ class Mutation:
 _IDS: Final = count(1)
 
 
+class Rare:
+    """What only few transitions have: errors, data, and what observers ask for."""
+
+    __slots__ = (
+        "accepted",
+        "at",
+        "data",
+        "ended_ns",
+        "error",
+        "id",
+        "log",
+        "started_ns",
+        "step",
+        "steps",
+    )
+
+    def __init__(self, *, accepted: bool) -> None:
+        self.id = next(_IDS)
+        self.accepted = accepted
+        self.error: BaseException | None = None
+        self.at: tuple[str, int] | None = None
+        self.step = 0
+        self.started_ns = self.ended_ns = 0
+        self.data: dict[str, object] = {}
+        self.steps: list[Step] = []
+        self.log: list[str] = []
+
+
 class Transition:
     """One mutation being carried out.
 
     Attributes:
-        id: number of the transition, unique in its process.
         machine: the machine.
         plan: what the mutation does from here.
         args: the arguments of the mutation.
-        accepted: whether relations and negotiation have agreed so far.
-        error: the error that ended it, or ``None``.
-        cause: the transition whose handler requested it, or ``None``.
         request: the mutation, if one has been made yet; ``mutation`` makes one.
-        moment: the clocks that it has moved so far.
-        at: name and number of the handler that has failed or is late.
-        step: how many of the handlers of its phase have been called, if that is watched.
-        data: a dict for its handlers; lives as long as the transition.
-        steps: what was decided and done, if a tracer wants steps; else empty.
-        log_entries: the lines that the machine has logged about it.
+        moment: the clocks that it has moved so far, if any.
+        ticks: all clocks before.
+        rare: what only few transitions have, if it has; ``more`` makes it.
 
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_data",
-        "_log",
-        "_steps",
-        "_ticks",
-        "accepted",
-        "args",
-        "at",
-        "cause",
-        "ended_ns",
-        "error",
-        "id",
-        "machine",
-        "moment",
-        "plan",
-        "request",
-        "started_ns",
-        "step",
-    )
+    # Who makes one sets all of these: a call of __init__ would cost more than all the rest.
+    __slots__ = ("__weakref__", "args", "machine", "moment", "plan", "rare", "request", "ticks")
 
-    def __init__(
-        self,
-        machine: Machine,
-        plan: Plan,
-        args: dict[str, object],
-        cause: Cause | None,
-        request: Mutation | None,
-        ticks: list[int],
-    ) -> None:
-        self.id = next(_IDS)
-        self.machine = machine
-        self.plan = plan
-        self.args = args
-        self.accepted = plan.accepted
-        self.cause = cause
-        self.error: BaseException | None = None
-        self.moment: Moment | None = None
-        self.at: tuple[str, int] | None = None
-        self.step = 0
-        self.started_ns = self.ended_ns = 0
-        self.request = request
-        self._ticks = ticks
-        self._data: dict[str, object] | None = None
-        self._steps: list[Step] | None = None
-        self._log: list[str] | None = None
+    machine: Machine
+    plan: Plan
+    args: dict[str, object]
+    request: Mutation | None
+    moment: Moment | None
+    ticks: list[int]
+    rare: Rare | None
+
+    @property
+    def more(self) -> Rare:
+        """What only few transitions have; made when it is first asked for."""
+        rare = self.rare
+        if rare is None:
+            with MAKING:
+                if self.rare is None:
+                    self.rare = Rare(accepted=self.plan.accepted)
+                rare = self.rare
+        return rare
+
+    @property
+    def id(self) -> int:
+        """Number of the transition, unique in its process."""
+        return self.more.id
 
     @property
     def mutation(self) -> Mutation:
         """The request that is carried out."""
         if self.request is None:
             plan = self.plan
-            self.request = Mutation(plan.kind, plan.states, self.args, cause=self.cause)
+            self.request = Mutation(plan.kind, plan.states, self.args)
         return self.request
 
     @property
+    def cause(self) -> Cause | None:
+        """The transition whose handler requested it, or ``None``."""
+        return self.request.cause if self.request is not None else None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether relations and negotiation have agreed so far."""
+        return self.rare.accepted if self.rare is not None else self.plan.accepted
+
+    @property
+    def error(self) -> BaseException | None:
+        """The error that ended it, or ``None``."""
+        return self.rare.error if self.rare is not None else None
+
+    @property
     def data(self) -> dict[str, object]:
-        if self._data is None:
-            self._data = {}
-        return self._data
+        """A dict for its handlers; lives as long as the transition."""
+        return self.more.data
 
     @property
     def states_before(self) -> tuple[str, ...]:
@@ -400,34 +415,33 @@ class Transition:
     @property
     def time_before(self) -> tuple[int, ...]:
         """All clocks before, in declared order."""
-        return tuple(self._ticks)
+        return tuple(self.ticks)
 
     @property
     def time_after(self) -> tuple[int, ...]:
         """All clocks afterwards, or so far, in declared order."""
-        ticks = self._ticks.copy()
+        ticks = self.ticks.copy()
         if self.moment is not None:
             lay_over(ticks, self.moment)
         return tuple(ticks)
 
     @property
     def steps(self) -> list[Step]:
-        if self._steps is None:
-            self._steps = []
-        return self._steps
+        """What was decided and done, if a tracer wants steps; else empty."""
+        return self.more.steps
 
     @property
     def log_entries(self) -> list[str]:
-        if self._log is None:
-            self._log = []
-        return self._log
+        """The lines that the machine has logged about it."""
+        return self.more.log
 
     @property
     def duration_ns(self) -> int:
         """Nanoseconds from start to end, or so far; 0 if no tracer has listened."""
-        if self.started_ns == 0:
+        more = self.more
+        if more.started_ns == 0:
             return 0
-        return (self.ended_ns or perf_counter_ns()) - self.started_ns
+        return (more.ended_ns or perf_counter_ns()) - more.started_ns
 
     def __repr__(self) -> str:
         outcome = "" if self.accepted else " refused"

@@ -24,7 +24,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from asyncmachine.conditions import Idle
-from asyncmachine.conducting import AUTO, Conducting, TurnLost, cause_of
+from asyncmachine.conducting import AUTO, RAISE, Conducting, TurnLost, cause_of
 from asyncmachine.logs import log_warning
 from asyncmachine.moments import lay_over
 from asyncmachine.oneshot import MAKING, OneShot, deadline_after, time_left
@@ -98,11 +98,14 @@ class Turns(Conducting):
         except IndexError:
             return self._enqueue(kind, states, args)
         try:
-            plan = self._now[0].edges[kind].get(states)
-            if plan is None:
+            try:
+                plan = self._now[0].edges[kind][states]
+            except (KeyError, TypeError):
                 plan = self._now[0].plan(kind, states)
             queue = self._queue
-            if plan.simple and self._plain and (queue is None or not queue.waiting):
+            if not self._plain or (queue is not None and queue.waiting):
+                result = self._mutate_slowly(plan, args)
+            elif plan.simple:
                 ticks = self._ticks
                 first = plan.first
                 second = plan.second
@@ -122,6 +125,14 @@ class Turns(Conducting):
                 if plan.follow:
                     self._follow_up()
                 result = EXECUTED
+            elif plan.bare:
+                result = self._glide(plan, args)
+                if plan.follow:
+                    self._follow_up()
+            elif plan.direct and not self._watched:
+                result = self._carry_out_directly(plan, args)
+                if self._follow is not None:
+                    self._follow_up()
             else:
                 result = self._mutate_slowly(plan, args)
         except TurnLost as lost:
@@ -151,22 +162,14 @@ class Turns(Conducting):
             elif plan.idle:
                 return EXECUTED
             else:
-                request = None
-                if self._watched or plan.listened:
-                    ticket = Ticket(self)
-                    cause = cause_of(LOCAL.frames)
-                    request = Mutation(plan.kind, plan.states, args, cause=cause, ticket=ticket)
+                ticket = Ticket(self)
+                cause = cause_of(LOCAL.frames)
+                request = Mutation(plan.kind, plan.states, args, cause=cause, ticket=ticket)
                 result = self._carry_out(plan, args, request)
-                if self._follow is not None:
-                    self._follow_up()
-                if self._queue is not None or self._tracers is not None:
-                    self._drain(fair=True)
+                self._drain(fair=True)
         except TurnLost as lost:
             lost.result = result or (ticket.result() if ticket is not None else EXECUTED)
             raise
-        if self._raising is not None:
-            error, self._raising = self._raising, None
-            raise error
         return result
 
     def _enqueue(
@@ -229,7 +232,6 @@ class Turns(Conducting):
                 return  # who has it looks into the queue after giving it back
             try:
                 done = self._drain(fair=fair)
-                error, self._raising = self._raising, None
             except TurnLost as lost:
                 _known(lost)
                 return
@@ -239,11 +241,6 @@ class Turns(Conducting):
             baton += FREE
             if not done:
                 run_elsewhere(partial(self._serve, fair=False))
-            if error is not None:
-                if done and len(queue):
-                    run_elsewhere(partial(self._serve, fair=False))
-                raise error
-            if not done:
                 return
         if queue.idlers and baton and self._index is not None:
             self._index.drained(queue.idlers)
@@ -282,20 +279,20 @@ class Turns(Conducting):
             ticket.settle(self._probe(plan, args, request))
         elif request.passed and plan.accepted and not plan.changed:
             ticket.settle(EXECUTED)  # a pipe asks for what already is
-        elif plan.simple and self._plain:
-            self._advance(plan)
-            if plan.follow:
-                self._follow = AUTO
-            index = self._index
-            if index is not None:
-                index.settle(plan.target, plan.changed, plan.enters, args)
-            ticket.settle(EXECUTED)
+        elif plan.bare and self._plain:
+            ticket.settle(self._glide(plan, args))
         else:
             self._carry_out(plan, args, request)
 
     def _follow_up(self) -> None:
         """Carry out what must come next: ``Exception`` after an error, or the auto mutation."""
         while (follow := self._follow) is not None:
+            if follow is RAISE:
+                self._follow = None
+                error, self._raising = self._raising, None
+                if error is not None:
+                    raise error
+                return
             if self._disposed:
                 self._follow = None
                 return
@@ -305,12 +302,9 @@ class Turns(Conducting):
                 self._carry_out(plan, follow.own_args, follow)
                 continue
             plan = node.auto_plan()
-            if plan.simple and self._plain:
+            if plan.bare and self._plain:
                 self._follow = None
-                self._advance(plan)
-                index = self._index
-                if index is not None:
-                    index.settle(plan.target, plan.changed, plan.enters, {})
+                self._glide(plan, {})
             else:
                 self._carry_out(plan, {}, Mutation(plan.kind, plan.states, {}, auto=True))
 
@@ -428,7 +422,8 @@ class Turns(Conducting):
     def _when_idle(self, ctx: StateContext | None) -> Waiter:
         if self._disposed or (not self._busy() and ctx is None):
             waiter = Waiter()
-            waiter.disposed = self._disposed
+            if self._disposed:
+                waiter.set("disposed")
             return waiter
         waiter, condition = self._pending(Idle)
         waiter._condition = condition
@@ -436,11 +431,9 @@ class Turns(Conducting):
         index.pending[condition] = None
         self._queue_made().idlers.append(condition)
         if (not self._busy() or self._disposed) and index.claim(condition):
-            waiter.disposed = self._disposed
-            waiter._fire()
+            waiter.set("disposed" if self._disposed else "idle")
         if ctx is not None:
-            waiter.ctx = ctx
-            ctx.tie(waiter)
+            waiter.bind_to(ctx)
         return waiter
 
     def _tidy(self) -> None:

@@ -37,12 +37,6 @@ class Waiter(OneShot):
     It has the reading half of `threading.Event`'s interface. It is set once, when its
     condition comes true, when it is canceled, or when the machine is disposed.
 
-    Attributes:
-        canceled: whether it was set by being canceled.
-        disposed: whether it was set by the disposal of the machine.
-        args: what the activation came with, for ``when_args``; else ``None``.
-        ctx: the context that cancels it, if any.
-
     Example:
         >>> from asyncmachine import Machine, State
         >>> machine = Machine({"Connected": State(), "LoggedIn": State()})
@@ -54,18 +48,40 @@ class Waiter(OneShot):
 
     """
 
-    __slots__ = ("_condition", "_index", "args", "canceled", "ctx", "disposed")
+    __slots__ = ("_args", "_condition", "_ctx", "_how", "_index")
+
+    _args: Mapping[str, object]
+    _ctx: StateContext
+    _how: str
 
     def __init__(self, index: Index | None = None) -> None:
+        """Make one that is pending in an index, or one that is set."""
+        # Made on every when(), so what few waiters have is left unset.
         self._fired = index is None
         self._sleepers = None
         self._callbacks = None
         self._index = index
         self._condition: Condition | None = None
-        self.canceled = False
-        self.disposed = False
-        self.args: Mapping[str, object] | None = None
-        self.ctx: StateContext | None = None
+
+    @property
+    def canceled(self) -> bool:
+        """Whether it was set by being canceled."""
+        return getattr(self, "_how", "") == "canceled"
+
+    @property
+    def disposed(self) -> bool:
+        """Whether it was set by the disposal of the machine."""
+        return getattr(self, "_how", "") == "disposed"
+
+    @property
+    def args(self) -> Mapping[str, object] | None:
+        """What the activation came with, for ``when_args``; else ``None``."""
+        return getattr(self, "_args", None)
+
+    @property
+    def ctx(self) -> StateContext | None:
+        """The context that cancels it, if any."""
+        return getattr(self, "_ctx", None)
 
     def is_set(self) -> bool:
         """Whether it has been set. Never blocks."""
@@ -78,9 +94,22 @@ class Waiter(OneShot):
         """
         condition = self._condition
         if condition is not None and self._index is not None and self._index.claim(condition):
-            self.canceled = True
-            self._fire()
+            self.set("canceled")
             self._index.dead.append(condition)
+
+    def set(self, how: str) -> None:
+        """Set it, saying how; only by who has won the claim."""
+        self._how = how
+        self._fire()
+
+    def come_true(self, args: Mapping[str, object]) -> None:
+        """Keep the args that its condition came true with; before it is set."""
+        self._args = args
+
+    def bind_to(self, ctx: StateContext) -> None:
+        """Have a context cancel it."""
+        self._ctx = ctx
+        ctx.tie(self)
 
     def on_done(self, callback: Callable[[Waiter], object]) -> None:
         """Have a function called with the waiter, once it is set; at once if it is.

@@ -29,7 +29,7 @@ beside what the project has set itself; the exit code is 0 either way.
 """
 _EXAMPLES: Final = """\
 examples:
-  python -m bench core                     one machine: all cases, about a minute
+  python -m bench core                     one machine: all cases, in half a minute
   python -m bench core --quick             the same in seconds, less exact
   python -m bench core --list              the names of the cases
   python -m bench core --only 'toggle*'    some of them, while working on the hot path

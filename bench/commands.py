@@ -63,7 +63,7 @@ def core(
     long_life = None
     if mutations and not run.interrupted:
         try:
-            long_life = soak(mutations, progress)
+            long_life = soak(mutations, ruler, progress)
         except BenchError as error:
             report.faults.append(f"soak: {error}")
     rows = [outcome for outcome in run.outcomes if outcome.case in bench.core.CASES]
@@ -130,6 +130,7 @@ def _soak_data(soak: Soak) -> dict[str, object]:
             {
                 "mutations": moment.mutations,
                 "ns": moment.ns_per_mutation,
+                "E": moment.empty_calls,
                 "blocks": moment.blocks,
                 "resident_bytes": moment.resident_bytes,
             }

@@ -133,10 +133,10 @@ class Ruler:
     def sample(self, subject: Subject, times: int) -> Sample:
         """Time a subject between two readings of the yardstick."""
         # The reading after one subject is the reading before the next.
-        before = self._latest or self._read()
+        before = self._latest or self.read()
         with _no_garbage_collection():
             elapsed = subject.run(times)
-        after = self._latest = self._read()
+        after = self._latest = self.read()
         loop_ns = (before.loop_ns + after.loop_ns) / 2
         call_ns = (before.empty_call_ns + after.empty_call_ns) / 2
         turn_ns = elapsed / times - loop_ns * subject.loops
@@ -147,7 +147,8 @@ class Ruler:
         """Read the yardstick anew before the next subject: time has passed."""
         self._latest = None
 
-    def _read(self) -> Yardstick:
+    def read(self) -> Yardstick:
+        """Say what an empty call costs now."""
         loop_ns = 0.0 if self._with_loop else self._nothing.run(_EMPTY_CALLS) / _EMPTY_CALLS
         call_ns = self._call.run(_EMPTY_CALLS) / _EMPTY_CALLS - loop_ns
         reading = Yardstick(max(call_ns, _SHORTEST_NS), loop_ns)

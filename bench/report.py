@@ -154,11 +154,12 @@ def soak_table(soak: Soak) -> Table:
     grown = "" if resident is None else f", the process {resident / 1e6:+.1f} MB"
     return Table(
         title=f"{soak.mutations:,} mutations on one machine",
-        headings=("mutations", "ns each", "memory blocks", "process, MB"),
+        headings=("mutations", "ns each", "E each", "memory blocks", "process, MB"),
         rows=tuple(
             (
                 f"{moment.mutations:,}",
                 f"{moment.ns_per_mutation:,.0f}",
+                f"{moment.empty_calls:,.0f}",
                 f"{moment.blocks:,}",
                 _NONE if moment.resident_bytes is None else f"{moment.resident_bytes / 1e6:.1f}",
             )

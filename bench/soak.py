@@ -16,13 +16,14 @@ from itertools import repeat
 from pathlib import Path
 from random import Random
 from statistics import median
-from time import perf_counter_ns
+from time import process_time_ns
 from typing import TYPE_CHECKING, Final
 
 from asyncmachine import Event, Machine, State, group
 from bench.measure import BenchError
 
 if TYPE_CHECKING:
+    from bench.measure import Ruler
     from bench.rounds import Progress
 
 __all__ = ["Moment", "Soak", "soak"]
@@ -34,10 +35,12 @@ _BATCH: Final = _TOGGLES + _STEPS + _EVENTS
 # Before anything is counted, what is bounded may fill up.
 _WARM_UP_BATCHES: Final = 1_000
 _MOMENTS: Final = 100
-# What is remembered comes and goes, so the peaks of both halves are compared, and they may
-# differ by this; one block left behind by every thousandth mutation is already a leak.
+# What is remembered comes and goes, so the peaks of both halves are compared. No moment
+# need hit a peak, so they may differ by a tenth of the swing; one block left behind by
+# every thousandth mutation is already a leak.
 _SLACK_BLOCKS: Final = 2_000
-_LEAK: Final = 1 / 1_000
+_SWING: Final = 0.1
+_LEAK: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Moment:
 
     mutations: int
     ns_per_mutation: float
+    empty_calls: float
     blocks: int
     resident_bytes: int | None
 
@@ -87,17 +91,19 @@ class Soak:
     @property
     def slowed(self) -> float:
         """How much dearer a mutation of the second half is than one of the first."""
-        first, second = (median(moment.ns_per_mutation for moment in half) for half in self.halves)
+        first, second = (median(moment.empty_calls for moment in half) for half in self.halves)
         return second / first
 
     @property
     def verdict(self) -> str:
         """``flat`` or ``GROWS``."""
-        allowed = max(_SLACK_BLOCKS, self.mutations * _LEAK)
+        first = [moment.blocks for moment in self.halves[0]]
+        swing = max(first) - min(first)
+        allowed = max(_SLACK_BLOCKS, swing * _SWING, self.mutations * _LEAK)
         return "flat" if self.blocks_grown <= allowed else "GROWS"
 
 
-def soak(mutations: int, progress: Progress) -> Soak:
+def soak(mutations: int, ruler: Ruler, progress: Progress) -> Soak:
     """Make so many mutations, rounded up. Ctrl-C ends it early, and what was seen counts."""
     life = _Life()
     batches = -(-mutations // (_BATCH * _MOMENTS))
@@ -107,10 +113,11 @@ def soak(mutations: int, progress: Progress) -> Soak:
         life.live(_WARM_UP_BATCHES)
         for number in range(1, _MOMENTS + 1):
             progress.say(f"soak: {number * batches * _BATCH:,} of {mutations:,} mutations")
-            started = perf_counter_ns()
+            # Garbage collection stays on, as in a real life.
+            started = process_time_ns()
             life.live(batches)
-            elapsed = perf_counter_ns() - started
-            moments.append(_moment(number * batches * _BATCH, elapsed / (batches * _BATCH)))
+            each = (process_time_ns() - started) / (batches * _BATCH)
+            moments.append(_moment(number * batches * _BATCH, each, ruler))
         life.check()
     except KeyboardInterrupt:
         if not moments:
@@ -191,9 +198,10 @@ def _require(expected: bool, mach: Machine) -> None:
         raise BenchError(msg)
 
 
-def _moment(mutations: int, ns_per_mutation: float) -> Moment:
+def _moment(mutations: int, ns: float, ruler: Ruler) -> Moment:
+    empty_calls = ns / ruler.read().empty_call_ns
     gc.collect()
-    return Moment(mutations, ns_per_mutation, sys.getallocatedblocks(), _resident_bytes())
+    return Moment(mutations, ns, empty_calls, sys.getallocatedblocks(), _resident_bytes())
 
 
 def _resident_bytes() -> int | None:

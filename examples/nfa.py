@@ -32,14 +32,16 @@ class FourthFromEnd(States):
     Fourth = State()
 
 
-ON_0 = {
+Moves = dict[str, tuple[str, ...]]
+
+ON_0: Moves = {
     FourthFromEnd.Start: (FourthFromEnd.Start,),
     FourthFromEnd.First: (FourthFromEnd.Second,),
     FourthFromEnd.Second: (FourthFromEnd.Third,),
     FourthFromEnd.Third: (FourthFromEnd.Fourth,),
     FourthFromEnd.Fourth: (),  # a symbol too many: that guess was wrong
 }
-ON_1 = {**ON_0, FourthFromEnd.Start: (FourthFromEnd.Start, FourthFromEnd.First)}
+ON_1: Moves = {**ON_0, FourthFromEnd.Start: (FourthFromEnd.Start, FourthFromEnd.First)}
 MOVES = {"0": ON_0, "1": ON_1}
 
 

@@ -44,7 +44,7 @@ def _run(arguments: Namespace) -> int:
         schema = found if isinstance(found, Schema) else found.schema
         print(json.dumps(schema.to_dict(), indent=2))
     elif isinstance(found, Schema):
-        with Machine(found) as machine:
+        with Machine(found, id=arguments.target) as machine:
             print(machine.inspect())
     else:
         print(found.inspect())

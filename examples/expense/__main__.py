@@ -33,9 +33,9 @@ def run(expense: Machine, client: ExpenseClient, decision: str | None) -> int:
     expense.add(Expense.CreatingExpense)
     if wait_any(waiting, ended) is waiting:
         if decision:
-            print(client.act(decision, str(expense.id)))
+            print(client.act(decision, expense.id))
         else:
-            invite(client.address, str(expense.id))
+            invite(client.address, expense.id)
     ended.wait()
     return report(expense)
 

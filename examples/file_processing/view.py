@@ -76,7 +76,7 @@ def show_table(jobs: Sequence[FileJob]) -> None:
         table.add_row(Text(printable(job.source)), *counts(job), states(job))
     console = Console(width=None if sys.stdout.isatty() else NO_TERMINAL)
     console.print(table)
-    console.print(totals(jobs))
+    print(totals(jobs))
 
 
 def counts(job: FileJob) -> tuple[str, str, str, str]:
@@ -97,7 +97,7 @@ def totals(jobs: Sequence[FileJob]) -> str:
     uploaded = sum(job.machine.is_active(File.FileUploaded) for job in jobs)
     failed = sum(job.failed for job in jobs)
     unfinished = len(jobs) - uploaded - failed
-    return f"{uploaded} uploaded, {failed} failed, {unfinished} not finished"
+    return f"{uploaded} uploaded to {printable(str(jobs[0].output.parent))}, {failed} failed, {unfinished} not finished"
 
 
 def show_json(jobs: Sequence[FileJob]) -> None:

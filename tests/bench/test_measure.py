@@ -152,7 +152,7 @@ def test_growth_compares_the_largest_with_the_smallest(largest: float, verdict: 
 def test_a_soak_tells_memory_that_is_left_behind(left_behind: int, verdict: str) -> None:
     # What is remembered comes and goes; what is left behind adds up.
     moments = [
-        Moment(100 * n, 500.0, 10_000 + 900 * (n % 7) + 100 * n * left_behind, None)
+        Moment(100 * n, 500.0, 40.0, 10_000 + 900 * (n % 7) + 100 * n * left_behind, None)
         for n in range(1, 101)
     ]
 

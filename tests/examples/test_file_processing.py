@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from asyncmachine import ContextExpired, Machine, State
+from asyncmachine import ContextExpired, Event, Machine, State
 from examples.file_processing import work
 from examples.file_processing.__main__ import output_names, process
 from examples.file_processing.handlers import FileJob
@@ -231,7 +231,7 @@ def test_the_table_names_each_file_with_states_ticks_and_error(desk: Desk) -> No
     file, missing = desk.file("[red]a.txt"), desk.folder / "missing.txt"
     program = desk.run(file, missing)
     assert program.returncode == 1
-    lines = program.stdout.splitlines()
+    lines = [line.rstrip() for line in program.stdout.splitlines()]
     assert " ".join(lines[0].split()) == "file lines words bytes gzip states and ticks"
     assert lines[1].startswith(f"{file} ")
     assert lines[1].split()[1:4] == ["2", "3", "14"]
@@ -242,7 +242,7 @@ def test_the_table_names_each_file_with_states_ticks_and_error(desk: Desk) -> No
     assert lines[2].startswith(f"{missing} ")
     assert "(Exception:1)[DownloadingFile:2 FileDownloaded:0" in lines[2]
     assert lines[3].strip().startswith("FileNotFoundError: ")
-    assert lines[-1] == "1 uploaded, 1 failed, 0 not finished"
+    assert lines[-1] == f"1 uploaded to {desk.out}, 1 failed, 0 not finished"
 
 
 def test_without_a_terminal_each_file_that_ends_is_a_plain_line(desk: Desk) -> None:
@@ -297,23 +297,23 @@ def test_no_more_than_so_many_files_are_under_way(desk: Desk, jobs: int) -> None
     most = 0
     guard = threading.Lock()
 
-    def begin(job: FileJob) -> None:
+    def begin(event: Event) -> None:
         nonlocal most
         with guard:
-            under_way.add(job.source)
+            under_way.add(event.machine.id)
             most = max(most, len(under_way))
 
-    def end(job: FileJob) -> None:
+    def end(event: Event) -> None:
         with guard:
-            under_way.discard(job.source)
+            under_way.discard(event.machine.id)
 
     desk.out.mkdir()
     all_jobs = [
         FileJob(str(desk.file(f"{n}.txt")), desk.out / f"{n}.gz", scratch) for n in range(12)
     ]
     for job in all_jobs:
-        job.machine.on("DownloadingFile_state", lambda _, job=job: begin(job))
-        job.machine.on("FileUploaded_state", lambda _, job=job: end(job))
+        job.machine.on("DownloadingFile_state", begin)
+        job.machine.on("FileUploaded_state", end)
     process(all_jobs, jobs)
     for job in all_jobs:
         assert job.machine.is_active("FileUploaded")

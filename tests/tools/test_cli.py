@@ -75,7 +75,7 @@ def _refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_inspect_prints_a_schema(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     printed = _printed(capsys, "inspect", f"am_app:{name}")
 
-    with Machine({"Foo": State(add="Bar"), "Bar": State()}) as mach:
+    with Machine({"Foo": State(add="Bar"), "Bar": State()}, id=f"am_app:{name}") as mach:
         assert printed == mach.inspect() + "\n"
 
 
