@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 from weakref import ref
 
 from asyncmachine.conditions import Condition, Gone, Idle, Present, Query, Ticks, WithArgs
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from asyncmachine.conditions import Clocks
     from asyncmachine.plans import Node
+
+    _Fired: TypeAlias = dict[Condition, Waiter]
 
 __all__ = ["Index"]
 
@@ -171,7 +173,7 @@ class Index:
 
     def settle(
         self, node: Node, changed: int, entered: Iterable[int], args: Mapping[str, object]
-    ) -> list[Waiter]:
+    ) -> _Fired:
         """Set the waiters whose condition holds after a transition.
 
         Args:
@@ -181,10 +183,10 @@ class Index:
             args: what they have been activated with.
 
         Returns:
-            The waiters that have been set.
+            The waiters that have been set, by condition.
 
         """
-        fired: list[Waiter] = []
+        fired: _Fired = {}
         if self.dead:
             self._bury()
         if self.inbox:
@@ -209,7 +211,7 @@ class Index:
 
     def tidy(self) -> None:
         """Clear away what has been abandoned, and look at what lies in the inbox."""
-        fired: list[Waiter] = []
+        fired: _Fired = {}
         self.expire(-1)
         self._bury()
         self._sort_in(fired, None, (), {})
@@ -217,7 +219,7 @@ class Index:
 
     def drained(self, idlers: list[Idle]) -> None:
         """Set those who wait for the queue to be drained."""
-        fired: list[Waiter] = []
+        fired: _Fired = {}
         while idlers:
             try:
                 self._take(idlers.pop(0), fired)
@@ -244,27 +246,33 @@ class Index:
             if waiter is not None and self.claim(condition):
                 waiter.set("disposed")
 
-    def _fire(self, fired: list[Waiter]) -> None:
-        for waiter in fired:
-            if waiter._callbacks is None:
+    def _fire(self, fired: _Fired) -> None:
+        for waiter in fired.values():
+            waiter._condition = None  # with the waiter pending no more, nothing is to be buried
+            waiter._fired = True
+            if waiter._sleepers is not None:
                 waiter._fire()
-                continue
-            frames = LOCAL.frames
-            depth = len(frames)
-            try:
-                frames.append(TaskFrame(self.machine))
-                waiter._fire()
-            finally:
-                del frames[depth:]
+            if waiter._callbacks is not None:
+                self._call_back(waiter)
 
-    def _take(self, condition: Condition, fired: list[Waiter]) -> bool:
+    def _call_back(self, waiter: Waiter) -> None:
+        """Run callbacks of the user's, which must not wait for the machine's turn."""
+        frames = LOCAL.frames
+        depth = len(frames)
+        try:
+            frames.append(TaskFrame(self.machine))
+            waiter._fire()
+        finally:
+            del frames[depth:]
+
+    def _take(self, condition: Condition, fired: _Fired) -> bool:
         """Claim a condition that has come true, for its waiter to be set."""
         waiter = condition()
         if waiter is None or self.pending.pop(condition, _MISSING) is _MISSING:
             return False
         if self.held:
             self.held.pop(condition, None)
-        fired.append(waiter)
+        fired[condition] = waiter
         return True
 
     def _bury(self) -> None:
@@ -275,7 +283,7 @@ class Index:
 
     def _sort_in(
         self,
-        fired: list[Waiter],
+        fired: _Fired,
         node: Node | None,
         entered: Iterable[int],
         args: Mapping[str, object],
@@ -287,7 +295,12 @@ class Index:
             if condition not in pending:
                 continue
             if type(condition) is Present:
-                if condition.holds_of(active):
+                on = condition.on
+                if condition.any:
+                    holds = active & on != 0
+                else:
+                    holds = active & on == on and not active & condition.off
+                if holds:
                     self._take(condition, fired)
                 else:
                     self.add_present(condition)
@@ -339,7 +352,7 @@ class Index:
                 del self._by_state[position]
                 self._lose_interest(position)
 
-    def _wake_present(self, node: Node, changed: int, fired: list[Waiter]) -> None:
+    def _wake_present(self, node: Node, changed: int, fired: _Fired) -> None:
         active = node.active
         woken: dict[_Group, None] = {}
         for position in members(changed & self.interest):
@@ -383,7 +396,7 @@ class Index:
         del self._heaps[position]
         self._lose_interest(position)
 
-    def _wake_ticks(self, changed: int, fired: list[Waiter]) -> None:
+    def _wake_ticks(self, changed: int, fired: _Fired) -> None:
         for position in members(changed & self.interest):
             heap = self._heaps.get(position)
             if heap is None:
@@ -416,13 +429,13 @@ class Index:
                 del self._args[condition.state]
                 self._lose_interest(condition.state)
 
-    def _wake_args(self, position: int, args: Mapping[str, object], fired: list[Waiter]) -> None:
+    def _wake_args(self, position: int, args: Mapping[str, object], fired: _Fired) -> None:
         for condition in list(self._args.get(position, ())):
             if self._take_with(condition, args, fired):
                 self.drop_args(condition)
 
     def _take_with(
-        self, condition: WithArgs, args: Mapping[str, object], fired: list[Waiter]
+        self, condition: WithArgs, args: Mapping[str, object], fired: _Fired
     ) -> bool:
         try:
             if not condition.matches(args):
@@ -431,12 +444,12 @@ class Index:
             log_exception("error when comparing args of %r", self.machine)
             return False
         if self._take(condition, fired):
-            fired[-1].come_true(dict(args))
+            fired[condition].come_true(dict(args))
         return True
 
     # Functions of the clocks
 
-    def _wake_queries(self, fired: list[Waiter]) -> None:
+    def _wake_queries(self, fired: _Fired) -> None:
         for condition in list(self.queries):
             if self._holds(condition):
                 self._take(condition, fired)

@@ -10,9 +10,9 @@ from asyncmachine.transition import Step
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from asyncmachine.conditions import Condition
     from asyncmachine.plans import Plan
     from asyncmachine.transition import Mutation, Transition
-    from asyncmachine.waiting import Waiter
 
 __all__ = ["Narrator", "record_steps"]
 
@@ -91,11 +91,11 @@ class Narrator:
         """Tell of an error in a handler."""
         self.say(LogLevel.OPS, f"[error] {type(error).__name__}: {error}", tx)
 
-    def woken(self, tx: Transition, waiters: Iterable[Waiter]) -> None:
-        """Tell which waiters have been set."""
+    def woken(self, tx: Transition, conditions: Iterable[Condition]) -> None:
+        """Tell whose conditions have come true."""
         names = tx.machine.schema.names
-        for waiter in waiters:
-            states = [names[i] for i in waiter.positions()]
+        for condition in conditions:
+            states = [names[i] for i in condition.positions()]
             self.say(LogLevel.DECISIONS, f"[when] {' '.join(states)}".rstrip(), tx)
 
 

@@ -121,10 +121,6 @@ class Waiter(OneShot):
             self._index.hold(self._condition, self)
         self._add_callback(callback)
 
-    def positions(self) -> list[int]:
-        """Give the positions in the schema of the states that it waits for."""
-        return [] if self._condition is None else self._condition.positions()
-
     def __enter__(self) -> Self:
         return self
 
