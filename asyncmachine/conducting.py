@@ -21,7 +21,7 @@ from asyncmachine.logs import LogLevel, log_exception, log_warning
 from asyncmachine.moments import lay_over
 from asyncmachine.narration import Narrator, record_steps
 from asyncmachine.plans import graph_of
-from asyncmachine.relations import ADD, REMOVE
+from asyncmachine.relations import ADD
 from asyncmachine.running import LOCAL, LOST
 from asyncmachine.schema import EXCEPTION
 from asyncmachine.threads import run_elsewhere
@@ -381,19 +381,18 @@ class Conducting(Awaiting):
         exits, enters = plan.not_completed(handler) if handler else ((), ())
         before, target = plan.source, plan.target
         withdrawn = [i for i in enters if not before.active >> i & 1]
-        undone = 0
+        active = target.active
         for i in (*exits, *withdrawn):
-            undone |= 1 << i
-        node = target
-        if undone:
-            active = target.active ^ undone
-            order = [i for i in before.order if active >> i & 1]
-            order += [i for i in target.order if (active & ~before.active) >> i & 1]
-            node = target.graph.node(tuple(order))
-            moved = [v for i in (*exits, *withdrawn) for v in (i, self._ticks[i] + 1)]
-            tx.moment = (node, *tx.moment[1:], *moved)
-            self._now = tx.moment
-            lay_over(self._ticks, tx.moment)
+            active ^= 1 << i
+        # What was active before, in its order, then what is new.
+        order = [i for i in before.order if active >> i & 1]
+        order += [i for i in target.order if (active & ~before.active) >> i & 1]
+        node = target.graph.node(tuple(order))
+        moved = [value for i in (*exits, *withdrawn) for value in (i, self._ticks[i] + 1)]
+        _, *moved_before = tx.moment
+        now: Moment = (node, *moved_before, *moved)
+        tx.moment = self._now = now
+        lay_over(self._ticks, now)
         index = self._index
         if index is not None:
             index.expire(plan.changed)
@@ -402,7 +401,7 @@ class Conducting(Awaiting):
     def _raise_alarm(self, tx: Transition, name: str, label: str, error: Exception) -> None:
         """Have an error in a handler become an ``Exception`` mutation, or be raised."""
         plan = tx.plan
-        if plan.kind != REMOVE and EXCEPTION in plan.states:
+        if EXCEPTION in plan.states:
             log_exception("error while handling Exception, in %s of %s", label, self.id, error=error)
         elif self.catch_errors:
             source = ErrorSource(name, plan.states, plan.source.names, error.__traceback__)
@@ -481,7 +480,8 @@ class Conducting(Awaiting):
         event.name = name
         event.transition = tx
         if number < 0:
-            return self._tell_listener(tx, event, number)
+            self._tell_listener(tx, event, number)
+            return None
         tracers = self._tracers
         if self._narrator is not None:
             self._narrator.handler(tx, name)

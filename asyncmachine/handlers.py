@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from asyncmachine.plans import Shape
     from asyncmachine.schema import Schema
     from asyncmachine.transition import Event
 
     Handler: TypeAlias = Callable[[Event], object]
-    Shape: TypeAlias = tuple[tuple[tuple[str, ...], bool], ...]
 
 __all__ = ["Binding", "Bound", "HandlerSet", "Meaning", "collect", "listeners_for", "parse"]
 
@@ -295,23 +295,3 @@ class Bound:
                 return f"{each.owner}.{name}" if each.owner else name
             number -= len(each.calls)
         return "?"  # pragma: no cover
-
-
-def numbered(shape: Shape) -> dict[str, tuple[int, ...]]:
-    """Give the numbers of the handlers of each name, in calling order.
-
-    Listeners come last, as ``~number``: a negative one.
-    """
-    offers: dict[str, tuple[int, ...]] = {}
-    heard: dict[str, tuple[int, ...]] = {}
-    number = 0
-    for names, listens in shape:
-        for name in names:
-            if listens:
-                heard[name] = (*heard.get(name, ()), ~number)
-            else:
-                offers[name] = (*offers.get(name, ()), number)
-            number += 1
-    for name, numbers in heard.items():
-        offers[name] = (*offers.get(name, ()), *numbers)
-    return offers

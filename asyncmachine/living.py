@@ -131,7 +131,7 @@ class Living(Turns):
 
         def undo() -> None:
             if callback in callbacks:
-                callbacks.remove(callback)  # type: ignore[arg-type]
+                callbacks.remove(callback)
 
         return Binding(undo)
 

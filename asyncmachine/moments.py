@@ -32,5 +32,6 @@ def lay_over(ticks: list[int], moment: Moment) -> None:
         [1, 0, 5]
 
     """
-    for at in range(1, len(moment), 2):
-        ticks[moment[at]] = moment[at + 1]  # type: ignore[index,call-overload]
+    _, *moved = moment
+    for at in range(0, len(moved), 2):
+        ticks[moved[at]] = moved[at + 1]

@@ -152,7 +152,7 @@ class OneShot:
                 callback = callbacks.pop(0)
             except IndexError:  # another thread took the last one
                 return
-            call_safely(callback, self)
+            call_safely(callback, self)  # type: ignore[arg-type]  # a callback takes Self
 
     def __bool__(self) -> NoReturn:
         name = type(self).__name__

@@ -13,17 +13,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from asyncmachine.handlers import numbered
 from asyncmachine.relations import ADD, REMOVE, SET, Note, arrange, resolve
 from asyncmachine.schema import ANY
 from asyncmachine.transition import Canceled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import TypeAlias
 
-    from asyncmachine.handlers import Shape
     from asyncmachine.schema import Schema
     from asyncmachine.transition import Result
+
+    # The names that each bound object has, and whether it is a listener.
+    Shape: TypeAlias = tuple[tuple[tuple[str, ...], bool], ...]
 
 __all__ = ["Graph", "Node", "Plan", "graph_of"]
 
@@ -35,6 +37,26 @@ MOST_GRAPHS: Final = 64
 AUTO: Final = "auto"
 
 
+def _numbered(shape: Shape) -> dict[str, tuple[int, ...]]:
+    """Give the numbers of the handlers of each name, in calling order.
+
+    Listeners come last, as ``~number``: a negative one.
+    """
+    offers: dict[str, tuple[int, ...]] = {}
+    heard: dict[str, tuple[int, ...]] = {}
+    number = 0
+    for names, listens in shape:
+        for name in names:
+            if listens:
+                heard[name] = (*heard.get(name, ()), ~number)
+            else:
+                offers[name] = (*offers.get(name, ()), number)
+            number += 1
+    for name, numbers in heard.items():
+        offers[name] = (*offers.get(name, ()), *numbers)
+    return offers
+
+
 class Graph:
     """Nodes and plans of all machines of one schema and one shape of handlers."""
 
@@ -42,7 +64,7 @@ class Graph:
 
     def __init__(self, schema: Schema, shape: Shape) -> None:
         self.schema = schema
-        self.offers = numbered(shape)
+        self.offers = _numbered(shape)
         self.pairs = any(name.rpartition("_")[2] not in _SUFFIXES for name in self.offers)
         self.nodes: dict[tuple[int, ...], Node] = {}
         self.plans = 0
@@ -304,9 +326,10 @@ class Plan:
 
     def vetoed_auto(self, handler: str) -> int:
         """Give the bit of the auto state whose own handler this is, or 0."""
-        names = self.source.graph.schema.names
-        for i in self.called if self.auto else ():
-            if handler in (f"{ANY}_{names[i]}", f"{names[i]}_enter"):
+        schema = self.source.graph.schema
+        names = schema.names
+        for i in self.enters if self.auto else ():
+            if schema.auto >> i & 1 and handler in (f"{ANY}_{names[i]}", f"{names[i]}_enter"):
                 return 1 << i
         return 0
 

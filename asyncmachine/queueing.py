@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from threading import RLock, get_ident
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from asyncmachine.oneshot import OneShot
 from asyncmachine.relations import SET
@@ -127,9 +127,9 @@ class Queue:
                 self._remember(mutation)
         return mutation
 
-    def put_task(self, task: Task[object], *, urgent: bool) -> None:
+    def put_task(self, task: Task[_T], *, urgent: bool) -> None:
         """Queue a task; it does not count for the limit."""
-        (self.urgent if urgent else self.waiting).append(task)
+        (self.urgent if urgent else self.waiting).append(cast("Task[object]", task))
 
     def take(self) -> Mutation | Task[object] | None:
         """Take the next one out, or None; only by the thread that has the turn."""

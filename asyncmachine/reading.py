@@ -227,10 +227,10 @@ class Reading:
 
     def tick_at(self, position: int) -> int:
         """Give the clock of the state at a position in the schema."""
-        now = self._now
-        for at in range(1, len(now), 2):
-            if now[at] == position:
-                return now[at + 1]
+        _, *moved = self._now
+        for at in range(0, len(moved), 2):
+            if moved[at] == position:
+                return moved[at + 1]
         return self._ticks[position]
 
     def ticks_now(self) -> list[int]:

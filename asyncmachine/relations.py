@@ -63,7 +63,7 @@ def resolve(
         >>> from asyncmachine.schema import Schema, State
         >>> schema = Schema({"A": State(add="B"), "B": State(), "C": State(remove="B")})
         >>> resolve(schema, (2,), "add", (0,))  # C is active and keeps B out
-        (2, 0)
+        (0, 2)
 
     """
     multi, require = schema.multi, schema.require

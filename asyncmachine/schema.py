@@ -125,14 +125,19 @@ class State:
 class StateName(str):
     """The name of a state that was declared in a `States` class: a str that can be extended."""
 
-    __slots__ = ("state",)
+    __slots__ = ("_state",)
 
-    state: State
+    # In a tuple, for an attribute that is a State would be read as its name.
+    _state: tuple[State]
 
     def __new__(cls, name: str, state: State) -> Self:
         self = super().__new__(cls, name)
-        self.state = state
+        self._state = (state,)
         return self
+
+    def declaration(self) -> State:
+        """Give the state behind this name."""
+        return self._state[0]
 
     def extend(
         self,
@@ -145,7 +150,7 @@ class StateName(str):
         multi: bool | None = None,
     ) -> State:
         """Give a wider copy of the state behind this name; see `State.extend`."""
-        return self.state.extend(
+        return self.declaration().extend(
             add=add, remove=remove, require=require, after=after, auto=auto, multi=multi
         )
 
@@ -226,7 +231,7 @@ def _declared(cls: type) -> dict[str, State]:
         if isinstance(value, State):
             own[name] = value
         elif isinstance(value, StateName) and value == name:  # Foo = Other.Foo
-            own[name] = value.state
+            own[name] = value.declaration()
     return own
 
 
@@ -433,7 +438,7 @@ def _interned(source: str, given: Mapping[str, State]) -> Schema:
 
 def _checked(source: str, given: Mapping[str, State]) -> dict[str, State]:
     """The states with plain names in their relations, or a report of every fault."""
-    states: dict[object, State] = dict(given)
+    states: dict[object, State] = dict(given.items())
     states.setdefault(EXCEPTION, State(multi=True))
     faults: list[str] = []
     checked: dict[str, State] = {}

@@ -42,7 +42,7 @@ examples:
 Close what else keeps the machine busy. Ctrl-C ends a run early and prints what there is.
 """
 _INTERRUPTED: Final = 130
-_FULL, _QUICK = Effort(), Effort(rounds=3, block_ms=4.0)
+_FULL, _QUICK = Effort(), Effort(rounds=3, parts=5)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,7 +82,8 @@ def _measure(options: argparse.Namespace, command: str) -> int:
     usual = _QUICK if options.quick else _FULL
     effort = Effort(
         rounds=usual.rounds if options.rounds is None else options.rounds,
-        block_ms=usual.block_ms if options.block is None else options.block,
+        parts=usual.parts,
+        part_ms=usual.part_ms if options.part is None else options.part,
     )
     ruler = Ruler(with_loop=options.with_loop)
     progress = Progress(quiet=options.quiet)
@@ -136,10 +137,10 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     add("--quick", action="store_true", help="few short rounds")
     add("--rounds", type=_positive, metavar="N", help=f"rounds (default: {_FULL.rounds})")
     add(
-        "--block",
+        "--part",
         type=float,
         metavar="MS",
-        help=f"least length of what is timed at once (default: {_FULL.block_ms:g} ms)",
+        help=f"least length of what is timed at once (default: {_FULL.part_ms:g})",
     )
     add(
         "--with-loop",

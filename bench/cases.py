@@ -32,7 +32,8 @@ class Case:
         limit: what it may cost at most.
         go_v0_5_0: what it costs in asyncmachine-go v0.5.0.
         go_v0_19: what it costs in asyncmachine-go v0.19.
-        effort: lengthens or shortens the blocks that are timed.
+        effort: lengthens or shortens what is timed at once.
+        whole: is timed in one long piece, as threads need time to get in each other's way.
 
     """
 
@@ -45,6 +46,7 @@ class Case:
     go_v0_5_0: float | None = None
     go_v0_19: float | None = None
     effort: float = 1.0
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -284,7 +284,8 @@ CASES: Final = (
         limit=45,
         go_v0_5_0=187,
         go_v0_19=158,
-        effort=8,
+        effort=100,
+        whole=True,
     ),
     Case(
         "threads-16",
@@ -293,7 +294,8 @@ CASES: Final = (
         limit=80,
         go_v0_5_0=431,
         go_v0_19=359,
-        effort=8,
+        effort=100,
+        whole=True,
     ),
     Case("is-active", 'is_active("Foo")', {"": _is_active}, limit=6),
     Case(

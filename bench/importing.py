@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +35,8 @@ def import_cost_ms() -> float:
 
 
 def _cpu_ms(program: str, environment: dict[str, str]) -> float:
+    import resource  # There is none on Windows, where only this case fails.
+
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -4,7 +4,7 @@ A statement is compiled into a loop of its own, as ``timeit`` does, so that noth
 the statement is timed. What the loop costs by itself is measured with the same loop
 around ``pass``, and taken off the statement and the empty call alike.
 
-Garbage collection is off while a loop runs, and made up for before the next one.
+Garbage collection is off while a loop runs, and made up for before the next case.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import repeat
+from statistics import median
 from textwrap import indent
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Final, Protocol
@@ -30,8 +31,10 @@ def loop(_times, _clock{parameters}):
 {statement}
     return _clock() - _started
 """
-# Long enough that the clock's own cost and resolution do not show in an empty call.
-_EMPTY_CALLS: Final = 100_000
+# A reading of the yardstick takes about this long for each call, loops included. It has to
+# be long enough that the clock's own cost and resolution do not show.
+_READING_NS: Final = 20
+_FEWEST_CALLS, _MOST_CALLS = 20_000, 2_000_000
 _SHORTEST_NS: Final = 0.01
 
 
@@ -115,7 +118,12 @@ class Sample:
 
 
 class Ruler:
-    """Measures subjects in empty calls, each between two measurements of the call itself.
+    """Measures subjects in empty calls, each part between two readings of the call itself.
+
+    A machine that has other work to do takes the processor away for milliseconds. Parts
+    shorter than that are either hit or spared, and the median is of one that was spared.
+    A reading takes about as long as the part that it stands beside, so that what has to
+    be timed in one long piece is compared with calls that were disturbed as much.
 
     Args:
         with_loop: leave the loop's own cost in, as ``timeit`` does. An empty call then
@@ -127,44 +135,57 @@ class Ruler:
         self._with_loop = with_loop
         self._call = Loop("f()", names={"f": _empty_call()})
         self._nothing = Loop("pass")
-        self._latest: Yardstick | None = None
         self.readings: list[Yardstick] = []
 
-    def sample(self, subject: Subject, times: int) -> Sample:
-        """Time a subject between two readings of the yardstick."""
-        # The reading after one subject is the reading before the next.
-        before = self._latest or self.read()
+    def sample(self, subject: Subject, times: int, *, parts: int = 1, part_ns: float = 0) -> Sample:
+        """Time so many repetitions of a subject, in so many parts; medians of the parts.
+
+        Args:
+            subject: what to time.
+            times: repetitions in each part.
+            parts: how many parts.
+            part_ns: how long a part is meant to take.
+
+        """
+        samples = []
         with _no_garbage_collection():
-            elapsed = subject.run(times)
-        after = self._latest = self.read()
-        loop_ns = (before.loop_ns + after.loop_ns) / 2
-        call_ns = (before.empty_call_ns + after.empty_call_ns) / 2
-        turn_ns = elapsed / times - loop_ns * subject.loops
-        step_ns = max(turn_ns, _SHORTEST_NS) / subject.steps
-        return Sample(step_ns, step_ns / call_ns)
+            before = self.read(part_ns)
+            for _ in range(parts):
+                turn_ns = subject.run(times) / times
+                after = self.read(part_ns)
+                samples.append(_compared(subject, turn_ns, before, after))
+                before = after
+        return Sample(
+            median(sample.ns for sample in samples),
+            median(sample.empty_calls for sample in samples),
+        )
 
-    def forget(self) -> None:
-        """Read the yardstick anew before the next subject: time has passed."""
-        self._latest = None
-
-    def read(self) -> Yardstick:
-        """Say what an empty call costs now."""
-        loop_ns = 0.0 if self._with_loop else self._nothing.run(_EMPTY_CALLS) / _EMPTY_CALLS
-        call_ns = self._call.run(_EMPTY_CALLS) / _EMPTY_CALLS - loop_ns
+    def read(self, length_ns: float = 0) -> Yardstick:
+        """Say what an empty call costs now, and take about so long for it."""
+        calls = min(max(int(length_ns / _READING_NS), _FEWEST_CALLS), _MOST_CALLS)
+        loop_ns = 0.0 if self._with_loop else self._nothing.run(calls) / calls
+        call_ns = self._call.run(calls) / calls - loop_ns
         reading = Yardstick(max(call_ns, _SHORTEST_NS), loop_ns)
         self.readings.append(reading)
         return reading
 
 
-def iterations_for(subject: Subject, block_ns: float) -> int:
+def _compared(subject: Subject, turn_ns: float, before: Yardstick, after: Yardstick) -> Sample:
+    loop_ns = (before.loop_ns + after.loop_ns) / 2
+    call_ns = (before.empty_call_ns + after.empty_call_ns) / 2
+    step_ns = max(turn_ns - loop_ns * subject.loops, _SHORTEST_NS) / subject.steps
+    return Sample(step_ns, step_ns / call_ns)
+
+
+def iterations_for(subject: Subject, part_ns: float) -> int:
     """Find how often to repeat a subject so that it takes about this long; warms it up."""
     times = 1
     while True:
         with _no_garbage_collection():
             elapsed = subject.run(times)
-        if elapsed >= block_ns:
+        if elapsed >= part_ns:
             return times
-        wanted = times * block_ns / max(elapsed, 1)
+        wanted = times * part_ns / max(elapsed, 1)
         times = max(times * 2, min(int(wanted * 1.1), times * 10))
 
 

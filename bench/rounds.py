@@ -21,10 +21,19 @@ _SECONDS_BETWEEN_LINES: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long to measure: rounds, and the least length of a timed block."""
+    """How long to measure: rounds, and in each the parts of a case and their least length."""
 
     rounds: int = 15
-    block_ms: float = 25.0
+    parts: int = 15
+    part_ms: float = 1.0
+
+    def part_ns(self, case: Case) -> float:
+        """Give the length of a part of this case."""
+        return self.part_ms * case.effort * _NS_PER_MS
+
+    def parts_of(self, case: Case) -> int:
+        """Give the number of parts in which a round measures this case."""
+        return 1 if case.whole else self.parts
 
 
 class Progress:
@@ -103,8 +112,7 @@ def measure(cases: Sequence[Case], ruler: Ruler, effort: Effort, progress: Progr
         _each(courses, "preparing", progress, lambda course: _prepare(course, effort))
         for number in range(1, effort.rounds + 1):
             name = f"round {number} of {effort.rounds}:"
-            ruler.forget()
-            _each(courses, name, progress, lambda course: _sample(course, ruler))
+            _each(courses, name, progress, lambda course: _sample(course, ruler, effort))
             finished = number
         _each(courses, "checking", progress, _conclude)
     except KeyboardInterrupt:
@@ -130,13 +138,15 @@ def _prepare(course: _Course, effort: Effort) -> None:
         course.reading = gauge()
         return
     subject = course.case.variants[course.variant]()
-    course.times = iterations_for(subject, effort.block_ms * course.case.effort * _NS_PER_MS)
+    course.times = iterations_for(subject, effort.part_ns(course.case))
     course.subject = subject
 
 
-def _sample(course: _Course, ruler: Ruler) -> None:
+def _sample(course: _Course, ruler: Ruler, effort: Effort) -> None:
     if course.subject is not None:
-        course.samples.append(ruler.sample(course.subject, course.times))
+        parts, part_ns = effort.parts_of(course.case), effort.part_ns(course.case)
+        sample = ruler.sample(course.subject, course.times, parts=parts, part_ns=part_ns)
+        course.samples.append(sample)
 
 
 def _conclude(course: _Course) -> None:

@@ -25,6 +25,7 @@ html_title = f"asyncmachine {release}"
 
 # Docstrings are in Google style; single backticks in them name Python things.
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # else the fields of a named tuple are described twice
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from asyncmachine import Machine, wait_any
@@ -21,19 +22,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             with make_expense(args.id, client) as expense:
                 return run(expense, client, args.decision)
     except KeyboardInterrupt:
-        print("interrupted")
+        say("interrupted")
         return 130
 
 
 def run(expense: Machine, client: ExpenseClient, decision: str | None) -> int:
     """Take an expense to its end; without a decision here, somebody else has to make one."""
-    expense.on("Any_state", lambda event: print(event.machine, flush=True))
+    expense.on("Any_state", lambda event: say(str(event.machine)))
     waiting = expense.when(Expense.WaitingForApproval)
     ended = expense.when_any(Expense.PaymentCompleted, Expense.ApprovalRejected, Expense.Exception)
     expense.add(Expense.CreatingExpense)
     if wait_any(waiting, ended) is waiting:
         if decision:
-            print(client.act(decision, expense.id))
+            say(client.act(decision, expense.id))
         else:
             invite(client.address, expense.id)
     ended.wait()
@@ -42,19 +43,25 @@ def run(expense: Machine, client: ExpenseClient, decision: str | None) -> int:
 
 def invite(address: str, expense_id: str) -> None:
     """Tell a person how to decide."""
-    print(f"Decide about expense {expense_id} in a browser: http://{address}/")
-    print(f"or here: curl -X POST 'http://{address}/action?id={expense_id}&type=approve'")
-    print("Ctrl-C gives up.", flush=True)
+    say(f"Decide about expense {expense_id} in a browser: http://{address}/")
+    say(f"or here: curl -X POST 'http://{address}/action?id={expense_id}&type=approve'")
+    say("Ctrl-C gives up.")
 
 
 def report(expense: Machine) -> int:
     """Say how it ended, and give the exit code."""
-    print(expense.describe())
+    say(expense.describe())
     if expense.is_active(Expense.Exception):
-        print(f"failed: {expense.error}")
+        say(f"failed: {expense.error}")
         return 1
-    print("paid" if expense.is_active(Expense.PaymentCompleted) else "rejected, not paid")
+    say("paid" if expense.is_active(Expense.PaymentCompleted) else "rejected, not paid")
     return 0
+
+
+def say(text: str) -> None:
+    """Print a line in one piece: several threads speak here."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def make_parser() -> argparse.ArgumentParser:

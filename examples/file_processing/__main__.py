@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import monotonic
 
 from asyncmachine import Waiter, wait_all, wait_any
 from examples.file_processing import view
@@ -45,8 +46,7 @@ def run(jobs: Sequence[FileJob], at_once: int) -> bool:
     except KeyboardInterrupt:
         return False
     finally:
-        for job in jobs:
-            job.machine.dispose(timeout=GRACE)
+        dispose(jobs)
     return True
 
 
@@ -59,6 +59,15 @@ def process(jobs: Iterable[FileJob], at_once: int) -> None:
             wait_any(*running)
         running.append(job.start())
     wait_all(*running)
+
+
+def dispose(jobs: Sequence[FileJob]) -> None:
+    """End all machines; each is told to stop before any is waited for."""
+    deadline = monotonic() + GRACE
+    for job in jobs:
+        job.machine.dispose(timeout=0)
+    for job in jobs:
+        job.machine.dispose(timeout=max(0, deadline - monotonic()))
 
 
 def output_names(sources: Iterable[str]) -> Iterator[str]:

@@ -97,7 +97,8 @@ def totals(jobs: Sequence[FileJob]) -> str:
     uploaded = sum(job.machine.is_active(File.FileUploaded) for job in jobs)
     failed = sum(job.failed for job in jobs)
     unfinished = len(jobs) - uploaded - failed
-    return f"{uploaded} uploaded to {printable(str(jobs[0].output.parent))}, {failed} failed, {unfinished} not finished"
+    folder = printable(str(jobs[0].output.parent))
+    return f"{uploaded} uploaded to {folder}, {failed} failed, {unfinished} not finished"
 
 
 def show_json(jobs: Sequence[FileJob]) -> None:

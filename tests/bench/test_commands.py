@@ -19,7 +19,7 @@ from bench.measure import BenchError, Ruler, Sample, Subject
 from bench.peers import PEERS
 
 ROOT = Path(__file__).parents[2]
-AT_ONCE = ("--rounds", "1", "--block", "0", "--quiet")
+AT_ONCE = ("--rounds", "1", "--part", "0", "--quiet")
 NO_SOAK = ("--soak", "0")
 
 
@@ -200,11 +200,11 @@ class _RulerThatIsInterrupted(Ruler):
 
     _calls = 0
 
-    def sample(self, subject: Subject, times: int) -> Sample:
+    def sample(self, subject: Subject, times: int, *, parts: int = 1, part_ns: float = 0) -> Sample:
         self._calls += 1
         if self._calls > 4:
             raise KeyboardInterrupt
-        return super().sample(subject, times)
+        return super().sample(subject, times, parts=parts, part_ns=part_ns)
 
 
 def test_ctrl_c_prints_what_there_is(
@@ -212,7 +212,7 @@ def test_ctrl_c_prints_what_there_is(
 ) -> None:
     monkeypatch.setattr("bench.__main__.Ruler", _RulerThatIsInterrupted)
 
-    code = main(["core", "--block", "0", "--quiet", "--rounds", "5", "--only", "toggle*"])
+    code = main(["core", "--part", "0", "--quiet", "--rounds", "5", "--only", "toggle*"])
 
     out = capsys.readouterr().out
     assert code == 130

@@ -31,11 +31,12 @@ def test_a_sample_holds_the_step_against_the_empty_call() -> None:
     assert sample.empty_calls > 0
 
 
-def test_two_neighbours_share_the_reading_between_them() -> None:
+def test_two_parts_share_the_reading_between_them() -> None:
+    seen: list[int] = []
     ruler = Ruler()
-    for _ in range(3):
-        ruler.sample(Loop("pass"), 10)
+    ruler.sample(Loop("seen.append(1)", names={"seen": seen}), 10, parts=3)
 
+    assert len(seen) == 30
     assert len(ruler.readings) == 4
 
 
@@ -56,10 +57,21 @@ def test_garbage_collection_is_off_while_a_loop_runs_and_on_again_after() -> Non
     assert gc.isenabled()
 
 
-def test_iterations_grow_until_a_block_is_long_enough() -> None:
-    loop = Loop("sleep(0.0002)", names={"sleep": __import__("time").sleep})
+class _TenMicroseconds:
+    """A subject of which each repetition takes just so long."""
 
-    assert 2 <= iterations_for(loop, 1_000_000) <= 20
+    steps = 1
+    loops = 1
+
+    def run(self, times: int) -> int:
+        return 10_000 * times
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(("part_ns", "fewest"), [(0, 1), (10_000, 1), (1_000_000, 100)])
+def test_iterations_grow_until_a_part_is_long_enough(part_ns: float, fewest: int) -> None:
+    assert fewest <= iterations_for(_TenMicroseconds(), part_ns) <= 2 * fewest
 
 
 def test_a_crowd_runs_every_loop_on_a_thread_of_its_own() -> None:
@@ -97,7 +109,7 @@ def test_a_fault_in_one_case_costs_no_other_its_figures() -> None:
         raise BenchError(msg)
 
     cases = [Case("bad", "bad", {"": broken}), Case("good", "good", {"": lambda: Loop("pass")})]
-    bad, good = measure(cases, Ruler(), Effort(1, 0), Progress(quiet=True)).outcomes
+    bad, good = measure(cases, Ruler(), Effort(1, 1, 0), Progress(quiet=True)).outcomes
 
     assert (bad.verdict, bad.fault) == ("FAILED", "BenchError: nothing to measure")
     assert good.value is not None
@@ -109,7 +121,7 @@ def test_a_check_that_fails_in_the_end_fails_the_case() -> None:
         raise BenchError(msg)
 
     case = Case("case", "case", {"": lambda: Loop("pass", check=check)}, limit=1_000)
-    (outcome,) = measure([case], Ruler(), Effort(1, 0), Progress(quiet=True)).outcomes
+    (outcome,) = measure([case], Ruler(), Effort(1, 1, 0), Progress(quiet=True)).outcomes
 
     assert outcome.verdict == "FAILED"
     assert "something else" in outcome.fault

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,10 +46,29 @@ def start(
             program.kill()
 
 
+def press_ctrl_c(program: subprocess.Popen[str]) -> tuple[str, str]:
+    """Interrupt a program until it ends, and give what it printed on both streams.
+
+    Once is not always enough: the system may hand the signal to a thread that is just being
+    started, and then Python notices it only when its main thread wakes for something else.
+    """
+    while True:
+        program.send_signal(signal.SIGINT)
+        try:
+            return program.communicate(timeout=PATIENCE / 5)
+        except subprocess.TimeoutExpired:
+            continue
+
+
 def transcript(doc: str | None) -> tuple[list[str], str]:
     """The args and the output of the run that an example's docstring shows."""
     lines = [line.strip() for line in (doc or "").split("::\n\n")[1].splitlines()]
     return lines[0].split()[4:], "\n".join(lines[1:]).strip()
+
+
+def help_of(name: str) -> str:
+    """What ``--help`` says, on one line."""
+    return " ".join(run(name, "--help").stdout.split())
 
 
 def _command(name: str, args: tuple[object, ...]) -> list[str]:

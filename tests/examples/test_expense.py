@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from asyncmachine import Machine, Result, Tracer, Transition
 from examples.expense.client import ExpenseClient, ExpenseError
 from examples.expense.handlers import make_expense
 from examples.expense.server import ExpenseServer
-from tests.examples.programs import run, start
+from tests.examples.programs import help_of, press_ctrl_c, run, start
 
 SOON = 10  # seconds; only a failing test waits so long
 
@@ -201,13 +200,13 @@ def test_a_payment_is_made_once(server: ExpenseServer) -> None:
 
 def test_the_page_offers_undecided_expenses_and_harms_no_browser(server: ExpenseServer) -> None:
     post(server, "/create?id=%3Cb%3E7%22")
-    post(server, "/create?id=8")
-    post(server, "/action?id=8&type=reject")
+    post(server, "/create?id=6")
+    post(server, "/action?id=6&type=reject")
     status, page = request(server, "GET", "/")
     assert status == 200
     assert "<td>&lt;b&gt;7&quot;<td>Created" in page
     assert 'action="/action?id=%3Cb%3E7%22&amp;type=approve"' in page
-    assert page.endswith("<td>8<td>Rejected<td></table>")
+    assert "<td>6<td>Rejected<td><tr>" in page
 
 
 class Broken(BaseHTTPRequestHandler):
@@ -221,7 +220,7 @@ class Broken(BaseHTTPRequestHandler):
 @pytest.fixture
 def broken() -> Iterator[str]:
     with HTTPServer(("127.0.0.1", 0), Broken) as server:
-        threading.Thread(target=server.serve_forever).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
         yield f"127.0.0.1:{server.server_port}"
         server.shutdown()
 
@@ -306,11 +305,10 @@ def test_a_person_decides_over_http() -> None:
 def test_ctrl_c_stops_it_cleanly() -> None:
     with start("expense", "--serve") as program:
         read_address(program)
-        program.send_signal(signal.SIGINT)
-        output, errors = program.communicate(timeout=SOON)
+        output, errors = press_ctrl_c(program)
     assert output.splitlines()[-1] == "interrupted"
     assert (errors, program.returncode) == ("", 130)
 
 
 def test_help_teaches() -> None:
-    assert "--serve" in run("expense", "--help").stdout
+    assert "--serve" in help_of("expense")

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import pty
-import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from asyncmachine import ContextExpired, Event, Machine, State
 from examples.file_processing import work
 from examples.file_processing.__main__ import output_names, process
 from examples.file_processing.handlers import FileJob
-from tests.examples.programs import ROOT, run, start
+from tests.examples.programs import ROOT, help_of, press_ctrl_c, run, start
 
 SOON = 10  # seconds; only a failing test waits so long
 TEXT = b"one two\nthree\n"
@@ -69,7 +68,7 @@ class Page(BaseHTTPRequestHandler):
 @pytest.fixture
 def site() -> Iterator[Site]:
     with Site() as site:
-        threading.Thread(target=site.serve_forever).start()
+        threading.Thread(target=site.serve_forever, args=(0.01,)).start()
         yield site
         site.closing.set()
         site.shutdown()
@@ -192,15 +191,14 @@ def test_a_file_that_fails_is_named_and_harms_no_other(desk: Desk, site: Site) -
         "http://[": "ValueError",
         "file:///nul%00byte": "ValueError",
     }
-    good = desk.file("good.txt")
-    rows = desk.rows(*failing, good, code=1)
+    rows = desk.rows(*failing, desk.file("fine.txt"), code=1)
     for row, (source, error) in zip(rows, failing.items(), strict=False):
         assert row["file"] == str(source)
         assert error in row["error"]
         assert row["states"] == ["Exception"]
         assert row["output"] is None
     assert sorted(rows[-1]["states"]) == sorted(UPLOADED)
-    assert desk.outputs() == {"good.txt.gz": TEXT}
+    assert desk.outputs() == {"fine.txt.gz": TEXT}
     assert desk.leftovers() == []
 
 
@@ -261,8 +259,7 @@ def test_on_a_terminal_there_are_bars(desk: Desk, site: Site) -> None:
         seen = b""
         while b"0/1" not in seen or b"0/3" not in seen:
             seen += os.read(screen, 10_000)
-        program.send_signal(signal.SIGINT)
-        program.communicate(timeout=SOON)
+        press_ctrl_c(program)
     os.close(screen)
     assert "━".encode() in seen
     assert program.returncode == 130
@@ -330,8 +327,7 @@ def test_ctrl_c_stops_tidies_up_and_shows_what_was_done(desk: Desk, site: Site) 
         assert site.asked.acquire(timeout=SOON)
         assert site.asked.acquire(timeout=SOON)
         assert program.stderr.readline() == f"FileUploaded   {good}\n"
-        program.send_signal(signal.SIGINT)
-        output, errors = program.communicate(timeout=SOON)
+        output, errors = press_ctrl_c(program)
     assert (errors, program.returncode) == ("", 130)
     rows = json.loads(output)
     assert sorted(rows[0]["states"]) == sorted(UPLOADED)
@@ -384,6 +380,6 @@ def test_it_processes_the_files_of_this_repository(desk: Desk) -> None:
 
 
 def test_help_teaches() -> None:
-    text = run("file_processing", "--help").stdout
+    text = help_of("file_processing")
     assert "PATH_OR_URL" in text
     assert "--json" in text

@@ -4,7 +4,7 @@ import pytest
 
 from asyncmachine import Machine, Result
 from examples import fsm
-from tests.examples.programs import run, transcript
+from tests.examples.programs import help_of, run, transcript
 
 
 @pytest.fixture
@@ -66,4 +66,4 @@ def test_misuse_is_named(args: list[str], named: str) -> None:
 
 
 def test_help_teaches() -> None:
-    assert "push coin coin push" in run("fsm", "--help").stdout
+    assert "push coin coin push" in help_of("fsm")

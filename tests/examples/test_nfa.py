@@ -7,7 +7,7 @@ import pytest
 
 from asyncmachine import Machine
 from examples import nfa
-from tests.examples.programs import run, transcript
+from tests.examples.programs import help_of, run, transcript
 
 FOURTH_FROM_END_IS_1 = re.compile("[01]*1[01]{3}")
 
@@ -62,4 +62,4 @@ def test_no_string_is_misuse() -> None:
 
 
 def test_help_teaches() -> None:
-    assert "--trace 101000" in run("nfa", "--help").stdout
+    assert "--trace 101000" in help_of("nfa")
