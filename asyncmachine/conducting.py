@@ -390,7 +390,7 @@ class Conducting(Awaiting):
         node = target.graph.node(tuple(order))
         moved = [value for i in (*exits, *withdrawn) for value in (i, self._ticks[i] + 1)]
         _, *moved_before = tx.moment
-        now: Moment = (node, *moved_before, *moved)
+        now: Moment = (node, *(*moved_before, *moved))
         tx.moment = self._now = now
         lay_over(self._ticks, now)
         index = self._index

@@ -140,7 +140,7 @@ class Ticket(OneShot):
 
     def result(self) -> Result:
         """Give the final result, or a queued one that can be waited for."""
-        return self.final or _Queued(self)
+        return _Queued(self) if self.final is None else self.final
 
     _question = ".final"
 

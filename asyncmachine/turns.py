@@ -168,7 +168,9 @@ class Turns(Conducting):
                 result = self._carry_out(plan, args, request)
                 self._drain(fair=True)
         except TurnLost as lost:
-            lost.result = result or (ticket.result() if ticket is not None else EXECUTED)
+            if result is None and ticket is not None:
+                result = ticket.result()
+            lost.result = result
             raise
         return result
 
@@ -447,4 +449,4 @@ def _known(lost: TurnLost) -> Result:
     """The result of a thread that has lost the turn, or the interrupt that ended it."""
     if lost.interrupt is not None:
         raise lost.interrupt
-    return lost.result or EXECUTED
+    return EXECUTED if lost.result is None else lost.result

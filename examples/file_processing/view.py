@@ -41,7 +41,7 @@ def progress(jobs: Sequence[FileJob]) -> Iterator[None]:
 
 
 def watch(job: FileJob, bars: Progress, files: TaskID) -> None:
-    """Listen to a file's machine: advance its bar, and print a line when it has ended."""
+    """Listen to a file's machine: advance its bar, or print a line when it has ended."""
     bar = bars.add_task(printable(job.source), total=len(STEPS), visible=False)
 
     # Called on whichever thread changes the machine; rich has the locks for that.
@@ -49,7 +49,8 @@ def watch(job: FileJob, bars: Progress, files: TaskID) -> None:
         if event.machine.any_active(File.FileUploaded, File.Exception):
             bars.remove_task(bar)
             bars.advance(files)
-            bars.console.print(summary(job), soft_wrap=True)
+            if bars.disable:
+                bars.console.print(summary(job), soft_wrap=True)
         else:
             done = sum(event.machine.is_active(step) for step in STEPS)
             bars.update(bar, completed=done, visible=True)
@@ -59,24 +60,28 @@ def watch(job: FileJob, bars: Progress, files: TaskID) -> None:
 
 def summary(job: FileJob) -> Text:
     """One line about a file."""
-    state = job.machine.switch(File.Exception, *reversed(STEPS)) or "-"
-    text = Text(f"{state:14} {printable(job.source)}")
+    state = File.Exception if job.failed else File.FileUploaded
+    text = Text(f"{state:12} {printable(job.source)}")
     if job.failed:
         text.append(f": {printable(job.error)}", style="red")
     return text
 
 
 def show_table(jobs: Sequence[FileJob]) -> None:
-    """Print what became of each file: what was counted, its states, and their ticks."""
-    table = Table("file", box=None, header_style="bold", padding=(0, 2, 0, 0))
+    """Print what became of each file: what was counted, and what its machine went through."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("file", overflow="fold")
     for heading in ("lines", "words", "bytes", "gzip"):
         table.add_column(heading, justify="right")
-    table.add_column("states and ticks", overflow="fold")
+    table.add_column("ticks", no_wrap=True)
+    table.add_column("state", overflow="fold")
     for job in jobs:
-        table.add_row(Text(printable(job.source)), *counts(job), states(job))
-    console = Console(width=None if sys.stdout.isatty() else NO_TERMINAL)
+        ticks = " ".join(map(str, job.machine.time()))
+        table.add_row(Text(printable(job.source)), *counts(job), ticks, latest(job))
+    console = Console(width=None if sys.stdout.isatty() else NO_TERMINAL, highlight=False)
     console.print(table)
-    print(totals(jobs))
+    console.print(f"ticks are of {' '.join(File.names)}; an odd one is active", soft_wrap=True)
+    console.print(Text(totals(jobs)), soft_wrap=True)
 
 
 def counts(job: FileJob) -> tuple[str, str, str, str]:
@@ -86,8 +91,10 @@ def counts(job: FileJob) -> tuple[str, str, str, str]:
     return (str(report.lines), str(report.words), str(report.size), str(report.compressed))
 
 
-def states(job: FileJob) -> Text:
-    text = Text(job.machine.describe())
+def latest(job: FileJob) -> Text:
+    """The state that it has come to, and what went wrong."""
+    # Later states are declared later, and Exception last.
+    text = Text(job.machine.switch(*reversed(File.names)) or "")
     if job.failed:
         text.append(f"\n{printable(job.error)}", style="red")
     return text
