@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
+    from typing import Literal, Self
 
     from asyncmachine.handlers import Binding, Handler
     from asyncmachine.schema import Schema
@@ -52,7 +52,7 @@ class MachineAPI(Protocol):
     def add_error(self, error: BaseException | str, *states: str, **args: object) -> Result:
         """Add ``Exception`` with an error."""
 
-    def send(self, kind: str, *states: str, **args: object) -> Result:
+    def send(self, kind: Literal["add", "remove", "set"], *states: str, **args: object) -> Result:
         """Request a mutation without waiting for it."""
 
     def can_add(self, *states: str, **args: object) -> Result:
@@ -153,7 +153,7 @@ class MachineAPI(Protocol):
 
     # Listening and life
 
-    def bind(self, handlers: object) -> Binding:
+    def bind(self, handlers: Mapping[str, Handler] | object) -> Binding:
         """Bind handlers."""
 
     def on(self, name: str, fn: Handler) -> Binding:
@@ -171,7 +171,7 @@ class MachineAPI(Protocol):
     def is_disposed(self) -> bool:
         """Whether mutations are refused, for the machine is disposed."""
 
-    def on_dispose(self, callback: Callable[[Any], object]) -> Binding:
+    def on_dispose(self, callback: Callable[[Self], object]) -> Binding:
         """Have a function called when the machine is disposed."""
 
     def dispose(self, timeout: float | None = None) -> None:

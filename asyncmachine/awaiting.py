@@ -133,9 +133,7 @@ class Awaiting(Reading):
         condition.since = self.tick_at(position)
         return self._await(waiter, condition, ctx)
 
-    def when_time(
-        self, ticks: Mapping[str, int], *, ctx: StateContext | None = None
-    ) -> Waiter:
+    def when_time(self, ticks: Mapping[str, int], *, ctx: StateContext | None = None) -> Waiter:
         """Wait until every one of these clocks has reached its tick.
 
         Args:
@@ -287,9 +285,7 @@ class Awaiting(Reading):
             self._tidy()
         return waiter
 
-    def _look_again(
-        self, waiter: Waiter, condition: Condition, ctx: StateContext | None
-    ) -> None:
+    def _look_again(self, waiter: Waiter, condition: Condition, ctx: StateContext | None) -> None:
         """Set a waiter whose condition holds by now, and bind it to its context."""
         index = self._waiters()
         if self._finished or (self._disposed and not isinstance(condition, Gone)):

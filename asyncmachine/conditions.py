@@ -6,7 +6,6 @@ gone; what is left of it is buried by the index.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 from weakref import ref
 
@@ -14,6 +13,8 @@ from asyncmachine.schema import members
 from asyncmachine.waiting import Waiter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from asyncmachine.index import Index
 
 __all__ = ["Condition", "Gone", "Idle", "Present", "Query", "Ticks", "WithArgs"]

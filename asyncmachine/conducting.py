@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from asyncmachine.awaiting import Awaiting
 from asyncmachine.errors import HandlerTimeoutError
 from asyncmachine.handlers import Bound
-from asyncmachine.logs import LogLevel, log_exception, log_warning
+from asyncmachine.logs import log_exception, log_warning
 from asyncmachine.moments import lay_over
 from asyncmachine.narration import Narrator, record_steps
 from asyncmachine.plans import graph_of
@@ -135,7 +135,9 @@ class Conducting(Awaiting):
 
     # The quick way --------------------------------------------------------------------
 
-    def _carry_out_directly(self, plan: Plan, args: dict[str, object]) -> Result:
+    def _carry_out_directly(  # noqa: PLR0915 - spelled out, for calls cost most
+        self, plan: Plan, args: dict[str, object]
+    ) -> Result:
         """Carry out a mutation that is requested now, with nobody but handlers to look at it.
 
         This is the hot function for plans with handlers. It spells out what `_carry_out`
@@ -183,7 +185,7 @@ class Conducting(Awaiting):
                 self._settle(tx)
             self._tx = None
             frames.pop()
-        except BaseException as error:  # noqa: BLE001 - it is the user's code
+        except BaseException as error:
             frames.clear()
             if name:
                 tx.more.at = (name, number)
@@ -194,9 +196,7 @@ class Conducting(Awaiting):
             return result
         return EXECUTED
 
-    def _carry_out(
-        self, plan: Plan, args: dict[str, object], request: Mutation
-    ) -> Result:
+    def _carry_out(self, plan: Plan, args: dict[str, object], request: Mutation) -> Result:
         """Carry out one mutation, and note in ``_follow`` what must follow it."""
         frames = LOCAL.frames
         depth = len(frames)
@@ -215,7 +215,7 @@ class Conducting(Awaiting):
                 result = self._complete(tx) if refusal is None else refusal
         except TurnLost:
             raise
-        except BaseException as error:  # noqa: BLE001 - it is the user's code
+        except BaseException as error:
             result = self._fail(tx, error)
             if not isinstance(error, Exception):
                 self._end(tx, result)
@@ -224,9 +224,7 @@ class Conducting(Awaiting):
             del frames[depth:]
         return self._end(tx, result)
 
-    def _transition(
-        self, plan: Plan, args: dict[str, object], request: Mutation
-    ) -> Transition:
+    def _transition(self, plan: Plan, args: dict[str, object], request: Mutation) -> Transition:
         tx = Transition()
         tx.machine = self  # type: ignore[assignment]  # every machine is a Machine
         tx.plan = plan
@@ -305,9 +303,7 @@ class Conducting(Awaiting):
         if plan.follow:
             self._follow = AUTO
         index = self._index
-        if index is not None and (
-            index.inbox or index.interest & plan.changed or index.queries
-        ):
+        if index is not None and (index.inbox or index.interest & plan.changed or index.queries):
             index.settle(plan.target, plan.changed, plan.enters, args)
         return EXECUTED
 
@@ -317,9 +313,7 @@ class Conducting(Awaiting):
         if plan.follow and not (tx.request is not None and tx.request.quiet):
             self._follow = AUTO
         index = self._index
-        if index is not None and (
-            index.inbox or index.interest & plan.changed or index.queries
-        ):
+        if index is not None and (index.inbox or index.interest & plan.changed or index.queries):
             woken = index.settle(plan.target, plan.changed, plan.enters, tx.args)
             if woken and self._narrator is not None:
                 self._narrator.woken(tx, woken)
@@ -402,7 +396,9 @@ class Conducting(Awaiting):
         """Have an error in a handler become an ``Exception`` mutation, or be raised."""
         plan = tx.plan
         if EXCEPTION in plan.states:
-            log_exception("error while handling Exception, in %s of %s", label, self.id, error=error)
+            log_exception(
+                "error while handling Exception, in %s of %s", label, self.id, error=error
+            )
         elif self.catch_errors:
             source = ErrorSource(name, plan.states, plan.source.names, error.__traceback__)
             self._follow = Mutation(

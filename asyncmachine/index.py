@@ -434,9 +434,7 @@ class Index:
             if self._take_with(condition, args, fired):
                 self.drop_args(condition)
 
-    def _take_with(
-        self, condition: WithArgs, args: Mapping[str, object], fired: _Fired
-    ) -> bool:
+    def _take_with(self, condition: WithArgs, args: Mapping[str, object], fired: _Fired) -> bool:
         try:
             if not condition.matches(args):
                 return False

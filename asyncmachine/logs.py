@@ -50,9 +50,7 @@ def log_warning(machine_id: str, line: str) -> None:
     _logger().warning("[%s] %s", machine_id, line)
 
 
-def log_exception(
-    message: str, *details: object, error: BaseException | None = None
-) -> None:
+def log_exception(message: str, *details: object, error: BaseException | None = None) -> None:
     """Write an error with its traceback; the one that is being handled unless given."""
     _logger().error(message, *details, exc_info=error if error is not None else True)
 

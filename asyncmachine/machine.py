@@ -13,7 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from asyncmachine.errors import MachineError, UnknownStateError, hint
-from asyncmachine.handlers import Binding, Bound, collect, listeners_for
+from asyncmachine.handlers import Binding, collect, listeners_for
 from asyncmachine.living import Living
 from asyncmachine.logs import LogLevel
 from asyncmachine.narration import Narrator
@@ -27,6 +27,7 @@ from asyncmachine.transition import Canceled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from typing import Literal
 
     from asyncmachine.handlers import Handler
     from asyncmachine.schema import State, States
@@ -91,7 +92,7 @@ class Machine(Living):
         self,
         states: Mapping[str, State] | type[States] | Schema,
         *,
-        id: str | None = None,  # noqa: A002 - the name that users expect
+        id: str | None = None,
         handlers: object = None,
         parent: Machine | None = None,
         tags: Iterable[str] = (),
@@ -228,7 +229,7 @@ class Machine(Living):
         self.error = error
         return self._mutate(ADD, (EXCEPTION, *states), {**args, "error": error})
 
-    def send(self, kind: str, *states: str, **args: object) -> Result:
+    def send(self, kind: Literal["add", "remove", "set"], *states: str, **args: object) -> Result:
         """Request a mutation without carrying it out here: a background thread does.
 
         Args:
@@ -298,7 +299,7 @@ class Machine(Living):
 
     # Handlers -------------------------------------------------------------------------
 
-    def bind(self, handlers: object) -> Binding:
+    def bind(self, handlers: Mapping[str, Handler] | object) -> Binding:
         """Bind handlers, from the next transition on.
 
         Args:
@@ -379,7 +380,7 @@ class Machine(Living):
 
     # Reading more -------------------------------------------------------------------------
 
-    def is_queued(self, kind: str, *states: str) -> bool:
+    def is_queued(self, kind: Literal["add", "remove", "set"], *states: str) -> bool:
         """Whether a mutation of this kind that calls these states waits in the queue.
 
         Args:

@@ -16,7 +16,7 @@ from asyncmachine.schema import EXCEPTION
 
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Self
+    from typing import Literal, Self
 
     from asyncmachine.api import MachineAPI
     from asyncmachine.handlers import Handler
@@ -80,7 +80,9 @@ class Pipe:
 
     def _bring_up(self, routes: list[tuple[str, str]]) -> None:
         for state, wanted in routes:
-            multi = self.source.schema.states[state].multi or self.target.schema.states[wanted].multi
+            multi = (
+                self.source.schema.states[state].multi or self.target.schema.states[wanted].multi
+            )
             if self.source.is_active(state) and not multi:
                 self._deliver(ADD, wanted, {}, (self.source.id,))
 
@@ -119,7 +121,7 @@ def pipe(
     target: MachineAPI,
     target_state: str,
     *,
-    on: str | None = None,
+    on: Literal["add", "remove"] | None = None,
     sync: bool = True,
 ) -> Pipe:
     """Have a state of one machine follow a state of another.

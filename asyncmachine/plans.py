@@ -218,7 +218,13 @@ class Plan:
     )
 
     def __init__(
-        self, source: Node, kind: str, called: tuple[int, ...], barred: int = 0, *, auto: bool = False
+        self,
+        source: Node,
+        kind: str,
+        called: tuple[int, ...],
+        barred: int = 0,
+        *,
+        auto: bool = False,
     ) -> None:
         graph = source.graph
         schema = graph.schema
@@ -279,7 +285,9 @@ class Plan:
             self.negotiation = tuple(
                 (name, i) for name in self.negotiation_names() for i in offers.get(name, ())
             )
-            self.final = tuple((name, i) for name in self.final_names() for i in offers.get(name, ()))
+            self.final = tuple(
+                (name, i) for name in self.final_names() for i in offers.get(name, ())
+            )
             self.listened = any(i < 0 for _, i in (*self.negotiation, *self.final))
 
     def negotiation_names(self) -> Iterator[str]:

@@ -87,7 +87,17 @@ class Queue:
 
     """
 
-    __slots__ = ("_last", "_last_set", "_lock", "_schema", "idlers", "limit", "taken", "urgent", "waiting")
+    __slots__ = (
+        "_last",
+        "_last_set",
+        "_lock",
+        "_schema",
+        "idlers",
+        "limit",
+        "taken",
+        "urgent",
+        "waiting",
+    )
 
     def __init__(self, schema: Schema, limit: int) -> None:
         self.limit = limit
@@ -158,9 +168,8 @@ class Queue:
                 unsettled = item.ticket is not None and item.ticket.final is None
                 if unsettled and not (self.waiting and self.waiting[0] is item):
                     self.waiting.appendleft(item)
-            elif item is not None and item.claimable:
-                if item not in self.urgent and item not in self.waiting:
-                    self.urgent.insert(0, item)
+            elif item is not None and item.claimable and item not in self.urgent:
+                self.urgent.insert(0, item)
 
     def snapshot(self) -> list[Mutation]:
         """Give the mutations that wait, oldest first."""
@@ -196,7 +205,9 @@ class Queue:
         if mutation.kind == SET:
             last = None if self._last else self._last_set
         else:
-            found = {id(m): m for k in self._keys(mutation) if (m := self._last.get(k, self._last_set))}
+            found = {
+                id(m): m for k in self._keys(mutation) if (m := self._last.get(k, self._last_set))
+            }
             last = found.popitem()[1] if len(found) == 1 else None
         if last is None or last.has_args or last.passed or last.kind != mutation.kind:
             return None

@@ -66,24 +66,9 @@ def resolve(
         (0, 2)
 
     """
-    multi, require = schema.multi, schema.require
-    was, calls = 0, 0
-    for i in before:
-        was |= 1 << i
-    for i in called:
-        calls |= 1 << i
-    excluded = barred
-    if kind is REMOVE or kind == REMOVE:
-        wanted = [i for i in before if not calls >> i & 1]
-        excluded |= calls
-        calls = 0
-    elif kind is ADD or kind == ADD:
-        wanted = [*called, *(i for i in before if not calls >> i & 1)] if before else list(called)
-    else:
-        wanted = list(called)
-    # What was active already and merely stays implies nothing.
-    silent = was & ~(multi & calls)
-    own = calls | was if kind != SET else calls
+    require = schema.require
+    wanted, excluded, silent, own = _wanted(schema, before, kind, called)
+    excluded |= barred
     while True:
         names, present = _expand(schema, wanted, silent, excluded, notes)
         lacking = 0
@@ -109,6 +94,25 @@ def resolve(
                 notes += (Note("require", i, j) for j in members(require[i] & ~stay))
             continue
         return arrange(schema, names)
+
+
+def _wanted(
+    schema: Schema, before: Sequence[int], kind: str, called: Sequence[int]
+) -> tuple[list[int], int, int, int]:
+    """What is wanted, what is excluded, who implies nothing, and who needs not be implied."""
+    was = calls = 0
+    for i in before:
+        was |= 1 << i
+    for i in called:
+        calls |= 1 << i
+    if kind == REMOVE:
+        return [i for i in before if not calls >> i & 1], calls, was, was
+    # What was active already and merely stays implies nothing.
+    silent = was & ~(schema.multi & calls)
+    if kind == ADD:
+        kept = (i for i in before if not calls >> i & 1)
+        return [*called, *kept], 0, silent, calls | was
+    return list(called), 0, silent, calls
 
 
 def _expand(
@@ -191,9 +195,7 @@ def _reach(edges: tuple[int, ...], start: int, within: int) -> int:
     return reached
 
 
-def _connected(
-    schema: Schema, wanted: list[int], names: list[int], silent: int, stay: int
-) -> int:
+def _connected(schema: Schema, wanted: list[int], names: list[int], silent: int, stay: int) -> int:
     """Drop what was implied only by states that did not stay."""
     kept = 0
     for i in wanted:

@@ -15,7 +15,17 @@ from asyncmachine.errors import SchemaError, UnknownStateError, hint
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["ANY", "EXCEPTION", "Relation", "Schema", "State", "StateName", "States", "group", "members"]
+__all__ = [
+    "ANY",
+    "EXCEPTION",
+    "Relation",
+    "Schema",
+    "State",
+    "StateName",
+    "States",
+    "group",
+    "members",
+]
 
 ANY: Final = "Any"
 EXCEPTION: Final = "Exception"
@@ -298,7 +308,9 @@ class Schema:
     multi: int
     graphs: dict[object, object]  # plans of machines with the same handlers, see plans.py
 
-    def __new__(cls, states: Mapping[str, State] | type[States] | Schema) -> Schema:
+    def __new__(  # noqa: PYI034 - one that is known already, perhaps
+        cls, states: Mapping[str, State] | type[States] | Schema
+    ) -> Schema:
         if isinstance(states, Schema):
             return states
         if isinstance(states, type) and issubclass(states, States):
@@ -381,7 +393,7 @@ class Schema:
         for name in names:
             position = self.index.get(name)
             if position is None:
-                raise UnknownStateError(name, self.names)
+                raise UnknownStateError(name, self.names) from None
             found[position] = None
         return _remember(self.positions, names, tuple(found))
 
@@ -513,9 +525,7 @@ def _compiled(states: dict[str, State]) -> Schema:
     schema.index = index
     schema.positions = {}
     schema.masks = {}
-    schema.add_lists = tuple(
-        tuple(j for j in each if j != i) for i, each in enumerate(add_lists)
-    )
+    schema.add_lists = tuple(tuple(j for j in each if j != i) for i, each in enumerate(add_lists))
     schema.remove = tuple(remove)
     schema.removers = tuple(_transposed(remove))
     schema.require = tuple(require)

@@ -86,7 +86,9 @@ class Turns(Conducting):
 
     # Requests -------------------------------------------------------------------------
 
-    def _mutate(self, kind: str, states: tuple[str, ...], args: dict[str, object]) -> Result:
+    def _mutate(  # noqa: PLR0912, PLR0915 - spelled out, for calls cost most
+        self, kind: str, states: tuple[str, ...], args: dict[str, object]
+    ) -> Result:
         """Carry out a mutation now, or queue it if the machine is busy.
 
         This is the hot function: what happens for a plan without handlers is spelled out
