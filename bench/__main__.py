@@ -85,7 +85,7 @@ def _measure(options: argparse.Namespace, command: str) -> int:
         parts=usual.parts,
         part_ms=usual.part_ms if options.part is None else options.part,
     )
-    ruler = Ruler(with_loop=options.with_loop)
+    ruler = Ruler(net=options.net)
     progress = Progress(quiet=options.quiet)
     if options.command == "core":
         report = commands.core(options.only, options.soak, ruler, effort, progress)
@@ -143,9 +143,9 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         help=f"least length of what is timed at once (default: {_FULL.part_ms:g})",
     )
     add(
-        "--with-loop",
+        "--net",
         action="store_true",
-        help="leave the cost of the loop in what is timed, as timeit does; E gets larger by it",
+        help="take the cost of the loop off what is timed; E gets smaller by it, and ratios larger",
     )
     add("--json", type=Path, metavar="FILE", help="write everything that was measured")
     add("--markdown", action="store_true", help="print Markdown")

@@ -1,8 +1,9 @@
 """Timing a statement, and the empty function call that it is compared with.
 
 A statement is compiled into a loop of its own, as ``timeit`` does, so that nothing but
-the statement is timed. What the loop costs by itself is measured with the same loop
-around ``pass``, and taken off the statement and the empty call alike.
+the statement is timed. What the loop costs by itself stays in the statement and in the
+empty call alike; on request it is measured with the same loop around ``pass``, and taken
+off both.
 
 Garbage collection is off while a loop runs, and made up for before the next case.
 """
@@ -126,13 +127,13 @@ class Ruler:
     be timed in one long piece is compared with calls that were disturbed as much.
 
     Args:
-        with_loop: leave the loop's own cost in, as ``timeit`` does. An empty call then
-            looks dearer by a third, so that everything else takes fewer of them.
+        net: take the loop's own cost off. If not, it stays in, as ``timeit`` has it, and
+            an empty call looks dearer by a third.
 
     """
 
-    def __init__(self, *, with_loop: bool = False) -> None:
-        self._with_loop = with_loop
+    def __init__(self, *, net: bool = False) -> None:
+        self._net = net
         self._call = Loop("f()", names={"f": _empty_call()})
         self._nothing = Loop("pass")
         self.readings: list[Yardstick] = []
@@ -163,7 +164,7 @@ class Ruler:
     def read(self, length_ns: float = 0) -> Yardstick:
         """Say what an empty call costs now, and take about so long for it."""
         calls = min(max(int(length_ns / _READING_NS), _FEWEST_CALLS), _MOST_CALLS)
-        loop_ns = 0.0 if self._with_loop else self._nothing.run(calls) / calls
+        loop_ns = self._nothing.run(calls) / calls if self._net else 0.0
         call_ns = self._call.run(calls) / calls - loop_ns
         reading = Yardstick(max(call_ns, _SHORTEST_NS), loop_ns)
         self.readings.append(reading)

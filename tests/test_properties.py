@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from random import Random
 from typing import NamedTuple
 
 import pytest
@@ -44,16 +45,17 @@ from tests.oracle import (
     without,
 )
 
-_COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_LONG = os.environ.get("ASYNCMACHINE_HYPOTHESIS") == "long"
 settings.register_profile(
-    "asyncmachine-default", _COMMON, derandomize=True, database=None, max_examples=500
+    "asyncmachine-default", deadline=None, derandomize=True, database=None, max_examples=150
 )
-settings.register_profile("asyncmachine-long", _COMMON, max_examples=10_000)
-PROFILE = settings.get_profile(
-    "asyncmachine-" + os.environ.get("ASYNCMACHINE_HYPOTHESIS", "default")
-)
+settings.register_profile("asyncmachine-long", deadline=None, max_examples=10_000)
+PROFILE = settings.get_profile("asyncmachine-long" if _LONG else "asyncmachine-default")
+SWEEP = 100_000 if _LONG else 1_000
 
 ScriptData = Mapping[str, Sequence[Outcome]]
+OUTCOMES: list[Outcome] = ["agree", "veto", "raise"]
+KINDS: list[Kind] = ["add", "remove", "set", "add"]
 RESULTS: dict[Verdict, Result] = {"executed": Result.EXECUTED, "canceled": Result.CANCELED}
 AGREEING = (None, True, 0, "", ())  # a veto is False itself, nothing that looks like it
 
@@ -68,101 +70,117 @@ def _errors_of_handlers_are_not_logged() -> Iterator[None]:
 
 
 # ---------------------------------------------------------------- what is generated
+#
+# One plain generator serves both hypothesis, which hands it a Random that it can shrink
+# (every choice gets simpler towards zero), and the sweep, which hands it a seeded one.
 
 
-def _name_lists(names: Sequence[str], most: int = 3) -> st.SearchStrategy[list[str]]:
-    """Lists of names with repetitions; ``Exception`` is among them, but seldom."""
-    return st.lists(st.sampled_from([*names, *names, *names, EXCEPTION]), max_size=most)
+def few(rnd: Random, most: int) -> int:
+    """A small number, zero more often than any other."""
+    return max(0, rnd.randint(-most, most))
 
 
-@st.composite
-def state_data(draw: st.DrawFn, names: Sequence[str]) -> StateData:
+def some_names(rnd: Random, names: Sequence[str], count: int) -> list[str]:
+    """Names with repetitions; ``Exception`` is among them, but seldom."""
+    return [rnd.choice([*names, *names, EXCEPTION]) for _ in range(count)]
+
+
+def random_state(rnd: Random, names: Sequence[str]) -> StateData:
     """One state that requires nothing of what it removes; defaults are left out."""
     data: StateData = {}
-    if add := draw(_name_lists(names)):
+    if add := some_names(rnd, names, few(rnd, 3)):
         data["add"] = add
-    if remove := draw(_name_lists(names)):
+    if remove := some_names(rnd, names, few(rnd, 3)):
         data["remove"] = remove
-    if require := [name for name in draw(_name_lists(names, 2)) if name not in remove]:
+    require = some_names(rnd, names, 1) if rnd.randint(0, 5) == 5 else []
+    if require := [name for name in require if name not in remove]:
         data["require"] = require
-    if after := draw(_name_lists(names, 2)):
+    if after := some_names(rnd, names, few(rnd, 2)):
         data["after"] = after
-    if draw(st.integers(0, 3)) == 0:
+    if rnd.randint(0, 3) == 3:
         data["auto"] = True
-    if draw(st.integers(0, 3)) == 0:
+    if rnd.randint(0, 3) == 3:
         data["multi"] = True
     return data
 
 
-@st.composite
-def schemas(draw: st.DrawFn) -> SchemaData:
-    """A valid schema of one to six states, sometimes with ``Exception`` declared too."""
-    names = ["A", "B", "C", "D", "E", "F"][: draw(st.integers(1, 6))]
-    place = draw(st.integers(0, 3 * len(names)))
-    declared = [*names[:place], EXCEPTION, *names[place:]] if place <= len(names) else names
-    return {name: draw(state_data(names)) for name in declared}
+def random_schema(rnd: Random) -> SchemaData:
+    """A valid schema of up to six states, sometimes with ``Exception`` declared too."""
+    names = ["A", "B", "C", "D", "E", "F"][: rnd.randint(1, 6)]
+    declared = names.copy()
+    if rnd.randint(0, 3) == 3:
+        declared.insert(rnd.randint(0, len(names)), EXCEPTION)
+    return {name: random_state(rnd, names) for name in declared}
 
 
-@st.composite
-def scripts(draw: st.DrawFn, book: RuleBook) -> ScriptData:
+def random_script(rnd: Random, book: RuleBook) -> ScriptData:
     """What the handlers do: some of them this and that, the others agree or are not there."""
     names = handler_names(book)
-    outcomes: st.SearchStrategy[Outcome] = st.sampled_from(["agree", "veto", "raise"])
-    turns = st.lists(outcomes, min_size=1, max_size=3)
-    scripted = draw(st.dictionaries(st.sampled_from(names), turns, max_size=6))
-    agreeing: dict[str, list[Outcome]] = {name: ["agree"] for name in names}
-    return agreeing | scripted if draw(st.booleans()) else scripted
+    telling = [f"{state}_{what}" for state in book for what in ("enter", "exit", "state", "end")]
+    script: dict[str, list[Outcome]] = {}
+    if rnd.randint(0, 1):
+        script = {name: ["agree"] for name in names}
+    for pool in (names, telling):
+        for _ in range(few(rnd, 4)):
+            script[rnd.choice(pool)] = rnd.choices(OUTCOMES, k=rnd.randint(1, 3))
+    return script
 
 
-@st.composite
-def requests(draw: st.DrawFn, book: RuleBook, least: int = 0) -> Request:
+def random_request(rnd: Random, book: RuleBook) -> Request:
     """A mutation; called names may be repeated."""
-    called = draw(st.lists(st.sampled_from([*book]), min_size=least, max_size=3))
-    return Request(draw(kinds), tuple(called))
+    called = [rnd.choice([*book]) for _ in range(rnd.randint(0, 3))]
+    return Request(rnd.choice(KINDS), tuple(called))
 
 
-kinds: st.SearchStrategy[Kind] = st.sampled_from(["add", "add", "remove", "set"])
+def random_requests(rnd: Random, book: RuleBook) -> dict[str, list[Request]]:
+    """What the handlers request."""
+    return {
+        rnd.choice(handler_names(book)): [random_request(rnd, book) for _ in range(2)]
+        for _ in range(rnd.randint(1, 12))
+    }
 
 
-@st.composite
-def clocks(draw: st.DrawFn, book: RuleBook) -> dict[str, int]:
+def random_clock(rnd: Random, book: RuleBook) -> dict[str, int]:
     """Any clock at all: the active states may break every rule."""
-    return {name: draw(st.integers(0, 3)) for name in book}
+    return {name: rnd.randint(0, 3) for name in book}
 
 
 class Case(NamedTuple):
-    """One machine's life."""
+    """One machine's life: what it is made of, and what is asked of it."""
 
     schema: SchemaData
     scripts: list[ScriptData]
-    mutations: list[Request]
     asked: dict[str, list[Request]]
     clock: dict[str, int]
+    mutations: list[Request]
 
 
-@st.composite
-def cases(draw: st.DrawFn, *, handlers: int = 1, asking: bool = False) -> Case:
-    """A machine's schema, handlers, first clock and mutations.
+def random_case(rnd: Random, *, objects: int = 1, asking: bool = False) -> Case:
+    """A case.
 
     Args:
-        draw: given by hypothesis.
-        handlers: how many objects are bound.
+        rnd: what to choose with.
+        objects: how many objects with handlers are bound.
         asking: whether handlers request mutations.
 
     """
-    schema = draw(schemas())
+    schema = random_schema(rnd)
     book = read_schema(schema)
-    asked: dict[str, list[Request]] = {}
-    if asking:
-        each = st.lists(requests(book), min_size=1, max_size=2)
-        asked = draw(st.dictionaries(st.sampled_from(handler_names(book)), each, max_size=8))
     return Case(
         schema,
-        [draw(scripts(book)) for _ in range(handlers)],
-        draw(st.lists(requests(book), min_size=1, max_size=8)),
-        asked,
-        draw(clocks(book)) if draw(st.booleans()) else {},
+        scripts=[random_script(rnd, book) for _ in range(objects)],
+        asked=random_requests(rnd, book) if asking else {},
+        clock=random_clock(rnd, book) if rnd.randint(0, 1) else {},
+        mutations=[random_request(rnd, book) for _ in range(rnd.randint(1, 8))],
     )
+
+
+randoms = st.randoms(use_true_random=False)
+
+
+def cases(*, objects: int = 1, asking: bool = False) -> st.SearchStrategy[Case]:
+    """The cases that hypothesis tries, and shrinks when they fail."""
+    return randoms.map(lambda rnd: random_case(rnd, objects=objects, asking=asking))
 
 
 # ---------------------------------------------------------------- the two of them
@@ -264,36 +282,8 @@ def pair_of(case: Case) -> Pair:
     return pair
 
 
-# ---------------------------------------------------------------- against the oracle
-
-
-@PROFILE
-@given(cases(handlers=0))
-def test_a_machine_without_handlers_does_as_the_oracle(case: Case) -> None:
-    pair = pair_of(case)
-    for request in case.mutations:
-        pair.mutate(request)
-
-
-@PROFILE
-@given(cases())
-def test_a_machine_with_handlers_does_as_the_oracle(case: Case) -> None:
-    pair = pair_of(case)
-    for request in case.mutations:
-        pair.mutate(request)
-
-
-@PROFILE
-@given(cases(handlers=3))
-def test_a_machine_with_several_bound_objects_does_as_the_oracle(case: Case) -> None:
-    pair = pair_of(case)
-    for request in case.mutations:
-        pair.mutate(request)
-
-
-@PROFILE
-@given(cases(asking=True))
-def test_what_handlers_request_is_carried_out_in_the_order_of_the_requests(case: Case) -> None:
+def live(case: Case) -> None:
+    """Do all that a case asks for with both machines, and compare after each step."""
     pair = pair_of(case)
     for request in case.mutations:
         pair.mutate(request)
@@ -303,6 +293,45 @@ def test_what_handlers_request_is_carried_out_in_the_order_of_the_requests(case:
         RESULTS[ticket.verdict] for ticket in pair.oracle.tickets if ticket.verdict
     ]
     assert pair.machine.queue_length == 0
+
+
+# ---------------------------------------------------------------- against the oracle
+
+
+@PROFILE
+@given(cases(objects=0))
+def test_a_machine_without_handlers_does_as_the_oracle(case: Case) -> None:
+    live(case)
+
+
+@PROFILE
+@given(cases())
+def test_a_machine_with_handlers_does_as_the_oracle(case: Case) -> None:
+    live(case)
+
+
+@PROFILE
+@given(cases(objects=3))
+def test_a_machine_with_several_bound_objects_does_as_the_oracle(case: Case) -> None:
+    live(case)
+
+
+@PROFILE
+@given(cases(asking=True))
+def test_what_handlers_request_is_carried_out_in_the_order_of_the_requests(case: Case) -> None:
+    live(case)
+
+
+@pytest.mark.parametrize(("objects", "asking"), [(0, False), (1, False), (1, True), (2, True)])
+def test_a_thousand_other_machines_do_as_the_oracle(objects: int, *, asking: bool) -> None:
+    """The same without hypothesis, which is slow: broader, but what fails is not shrunk."""
+    for seed in range(SWEEP):
+        case = random_case(Random(seed), objects=objects, asking=asking)
+        try:
+            live(case)
+        except AssertionError as error:
+            error.add_note(f"seed {seed}: {case}")
+            raise
 
 
 # ---------------------------------------------------------------- laws that need no oracle
@@ -338,7 +367,7 @@ def test_a_canceled_mutation_without_an_error_changes_nothing(case: Case) -> Non
 
 
 @PROFILE
-@given(cases(handlers=0))
+@given(cases(objects=0))
 def test_an_executed_mutation_leaves_active_states_that_break_no_rule(case: Case) -> None:
     pair = pair_of(case)
     for request in case.mutations:
@@ -349,7 +378,7 @@ def test_an_executed_mutation_leaves_active_states_that_break_no_rule(case: Case
 
 
 @PROFILE
-@given(cases(handlers=0))
+@given(cases(objects=0))
 def test_doing_it_again_changes_nothing(case: Case) -> None:
     """Section 2, for ``add`` and ``remove``, in a schema without auto and multi states.
 
@@ -372,12 +401,12 @@ def test_doing_it_again_changes_nothing(case: Case) -> None:
 
 
 @PROFILE
-@given(st.data())
-def test_what_is_not_in_the_target_was_not_needed_for_it(data: st.DataObject) -> None:
+@given(randoms)
+def test_what_is_not_in_the_target_was_not_needed_for_it(rnd: Random) -> None:
     """Section 2: the target is also found if all that is not in it is left out at once."""
-    book = read_schema(data.draw(schemas()))
-    before: Names = data.draw(st.lists(st.sampled_from([*book]), unique=True).map(tuple))
-    request = data.draw(requests(book))
+    book = read_schema(random_schema(rnd))
+    before: Names = tuple(dict.fromkeys(some_names(rnd, [*book], rnd.randint(0, 6))))
+    request = random_request(rnd, book)
     called = tuple(dict.fromkeys(request.called))
 
     target = resolve(book, before, request.kind, called)
@@ -399,40 +428,40 @@ class MachineBesideOracle(RuleBasedStateMachine):
         self.pair: Pair | None = None
         self.bindings: list[Binding] = []
 
-    @initialize(data=st.data())
-    def build(self, data: st.DataObject) -> None:
-        self.pair = Pair(data.draw(schemas()))
+    @initialize(rnd=randoms)
+    def build(self, rnd: Random) -> None:
+        self.pair = Pair(random_schema(rnd))
 
     @property
     def both(self) -> Pair:
         assert self.pair is not None
         return self.pair
 
-    @rule(data=st.data())
-    def mutate(self, data: st.DataObject) -> None:
-        self.both.mutate(data.draw(requests(self.both.oracle.book)))
+    @rule(rnd=randoms)
+    def mutate(self, rnd: Random) -> None:
+        self.both.mutate(random_request(rnd, self.both.oracle.book))
 
-    @rule(data=st.data())
-    def ask_first(self, data: st.DataObject) -> None:
-        request = data.draw(requests(self.both.oracle.book))
+    @rule(rnd=randoms)
+    def ask_first(self, rnd: Random) -> None:
+        request = random_request(rnd, self.both.oracle.book)
         if request.kind != "remove" or self.both.machine.any_active(*request.called):
             self.both.can(request)
 
-    @rule(data=st.data())
-    def bind(self, data: st.DataObject) -> None:
+    @rule(rnd=randoms)
+    def bind(self, rnd: Random) -> None:
         if len(self.bindings) < 3:
-            self.bindings.append(self.both.bind(data.draw(scripts(self.both.oracle.book))))
+            self.bindings.append(self.both.bind(random_script(rnd, self.both.oracle.book)))
 
-    @rule(data=st.data())
-    def unbind(self, data: st.DataObject) -> None:
+    @rule(rnd=randoms)
+    def unbind(self, rnd: Random) -> None:
         if self.bindings:
-            place = data.draw(st.integers(0, len(self.bindings) - 1))
+            place = rnd.randint(0, len(self.bindings) - 1)
             self.bindings.pop(place).unbind()
             del self.both.oracle.scripts[place]
 
-    @rule(data=st.data())
-    def import_clock(self, data: st.DataObject) -> None:
-        self.both.import_clock(data.draw(clocks(self.both.oracle.book)))
+    @rule(rnd=randoms)
+    def import_clock(self, rnd: Random) -> None:
+        self.both.import_clock(random_clock(rnd, self.both.oracle.book))
 
     @rule()
     def export_and_import(self) -> None:

@@ -40,8 +40,8 @@ def test_two_parts_share_the_reading_between_them() -> None:
     assert len(ruler.readings) == 4
 
 
-def test_a_ruler_can_leave_the_loop_in() -> None:
-    ruler = Ruler(with_loop=True)
+def test_a_ruler_leaves_the_loop_in_unless_told() -> None:
+    ruler = Ruler()
     ruler.sample(Loop("pass"), 10)
 
     assert {reading.loop_ns for reading in ruler.readings} == {0.0}
