@@ -110,7 +110,6 @@ class Conducting(Awaiting):
         self,
         machine_id: str,
         schema: Schema,
-        *,
         handler_timeout: float | None,
         catch_errors: bool,
     ) -> None:
@@ -176,6 +175,7 @@ class Conducting(Awaiting):
                 ticks[second] = second_tick
             else:
                 self._advance(plan, tx)
+                self._expire(plan)
             for name, number in plan.final:
                 event = Event()
                 event.name = name
@@ -259,6 +259,7 @@ class Conducting(Awaiting):
         """Change the machine and tell the final handlers."""
         plan = tx.plan
         self._advance(plan, tx)
+        self._expire(plan)
         calls = self._bound.calls
         for name, number in plan.final:
             event = Event()
@@ -293,19 +294,30 @@ class Conducting(Awaiting):
                 tx.moment = now
             self._now = now
             lay_over(ticks, now)
-        index = self._index
-        if index is not None and index.contexts:
-            index.expire(plan.changed)
 
     def _glide(self, plan: Plan, args: dict[str, object]) -> Result:
         """Carry out a plan that is ``bare``, which nobody looks at."""
-        self._advance(plan)
+        # Noted first: an interrupt may come as soon as the change has been made.
         if plan.follow:
             self._follow = AUTO
-        index = self._index
-        if index is not None and (index.inbox or index.interest & plan.changed or index.queries):
-            index.settle(plan.target, plan.changed, plan.enters, args)
+        self._advance(plan)
+        self._glide_down(plan, args)
         return EXECUTED
+
+    def _glide_down(self, plan: Plan, args: dict[str, object]) -> None:
+        """See to contexts and waiters after the change that a ``bare`` plan makes."""
+        index = self._index
+        if index is not None:
+            if index.contexts:
+                index.expire(plan.changed)
+            if index.inbox or index.interest & plan.changed or index.queries:
+                index.settle(plan.target, plan.changed, plan.enters, args)
+
+    def _expire(self, plan: Plan) -> None:
+        """End the state contexts of what has been deactivated, or activated again."""
+        index = self._index
+        if index is not None and index.contexts:
+            index.expire(plan.changed)
 
     def _settle(self, tx: Transition) -> None:
         """Set the waiters whose condition holds now, and see to the auto states."""
@@ -446,6 +458,7 @@ class Conducting(Awaiting):
             if refusal is not None:
                 return refusal
             self._advance(tx.plan, tx)
+            self._expire(tx.plan)
             tx.more.step = 0
             if self._narrator is not None:
                 self._narrator.changed(tx)

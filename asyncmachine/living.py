@@ -55,18 +55,11 @@ class Living(Turns):
         machine_id: str,
         schema: Schema,
         parent: Living | None,
-        *,
         handler_timeout: float | None,
         catch_errors: bool,
         queue_limit: int,
     ) -> None:
-        super().__init__(
-            machine_id,
-            schema,
-            handler_timeout=handler_timeout,
-            catch_errors=catch_errors,
-            queue_limit=queue_limit,
-        )
+        super().__init__(machine_id, schema, handler_timeout, catch_errors, queue_limit)
         self._life: _Life | None = None
         self.parent = parent
 

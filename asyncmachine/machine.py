@@ -113,13 +113,13 @@ class Machine(Living):
             f"{next(_IDS):x}" if id is None else id,
             states if type(states) is Schema else Schema(states),
             parent,
-            handler_timeout=handler_timeout,
-            catch_errors=catch_errors,
-            queue_limit=queue_limit,
+            handler_timeout,
+            catch_errors,
+            queue_limit,
         )
-        self.tags = tuple(tags)
+        self.tags = tuple(tags) if tags else ()
         self._log_level = LogLevel.NOTHING
-        self._log_args = tuple(log_args)
+        self._log_args = tuple(log_args) if log_args else ()
         if log_level:
             self.log_level = LogLevel(log_level)
         if handlers is not None:
@@ -134,22 +134,6 @@ class Machine(Living):
             parent._adopt(self)
 
     # Mutations ------------------------------------------------------------------------
-
-    def add(self, *states: str, **args: object) -> Result:
-        """Activate states.
-
-        Args:
-            states: names; the relations decide what else follows, or refuse.
-            args: what the handlers get.
-
-        Returns:
-            The result: executed, canceled, or queued if the machine is busy.
-
-        Raises:
-            UnknownStateError: for a name that the schema lacks.
-
-        """
-        return self._mutate(ADD, states, args)
 
     def remove(self, *states: str, **args: object) -> Result:
         """Deactivate states.

@@ -348,7 +348,7 @@ class Transition:
     """
 
     # Who makes one sets all of these: a call of __init__ would cost more than all the rest.
-    __slots__ = ("__weakref__", "args", "machine", "moment", "plan", "rare", "request", "ticks")
+    __slots__ = ("args", "machine", "moment", "plan", "rare", "request", "ticks")
 
     machine: Machine
     plan: Plan

@@ -30,6 +30,7 @@ from asyncmachine.moments import lay_over
 from asyncmachine.oneshot import MAKING, OneShot, deadline_after, time_left
 from asyncmachine.plans import graph_of
 from asyncmachine.queueing import Queue, Task
+from asyncmachine.relations import ADD
 from asyncmachine.running import LOCAL, Blocked, TaskFrame, is_inside
 from asyncmachine.threads import run_elsewhere
 from asyncmachine.transition import EXECUTED, Canceled, Mutation, Result, Ticket
@@ -71,14 +72,11 @@ class Turns(Conducting):
         self,
         machine_id: str,
         schema: Schema,
-        *,
         handler_timeout: float | None,
         catch_errors: bool,
         queue_limit: int,
     ) -> None:
-        super().__init__(
-            machine_id, schema, handler_timeout=handler_timeout, catch_errors=catch_errors
-        )
+        super().__init__(machine_id, schema, handler_timeout, catch_errors)
         self._baton = [None]
         self._queue: Queue | None = None
         self._handed: list[OneShot] | None = None  # what pipes have handed over
@@ -86,24 +84,34 @@ class Turns(Conducting):
 
     # Requests -------------------------------------------------------------------------
 
-    def _mutate(  # noqa: PLR0912, PLR0915 - spelled out, for calls cost most
-        self, kind: str, states: tuple[str, ...], args: dict[str, object]
+    def add(  # noqa: PLR0912, PLR0915 - spelled out, for calls cost most
+        self, *states: str, **args: object
     ) -> Result:
-        """Carry out a mutation now, or queue it if the machine is busy.
+        """Activate states.
 
-        This is the hot function: what happens for a plan without handlers is spelled out
-        in place, though `_advance` and `_settle` do the same.
+        Args:
+            states: names; the relations decide what else follows, or refuse.
+            args: what the handlers get.
+
+        Returns:
+            The result: executed, canceled, or queued if the machine is busy.
+
+        Raises:
+            UnknownStateError: for a name that the schema lacks.
+
         """
+        # This is the hot function. It is `_mutate` with what is called for a plan
+        # without handlers spelled out in place.
         baton = self._baton
         try:
             del baton[0]
         except IndexError:
-            return self._enqueue(kind, states, args)
+            return self._enqueue(ADD, states, args)
         try:
             try:
-                plan = self._now[0].edges[kind][states]
+                plan = self._now[0].edges[ADD][states]
             except (KeyError, TypeError):
-                plan = self._now[0].plan(kind, states)
+                plan = self._now[0].plan(ADD, states)
             queue = self._queue
             if not self._plain or (queue is not None and queue.waiting):
                 result = self._mutate_slowly(plan, args)
@@ -118,25 +126,16 @@ class Turns(Conducting):
                 ticks[second] = second_tick
                 if plan.follow:
                     self._follow = AUTO
-                index = self._index
-                if index is not None:
-                    if index.contexts:
-                        index.expire(plan.changed)
-                    if index.inbox or index.interest & plan.changed or index.queries:
-                        index.settle(plan.target, plan.changed, plan.enters, args)
-                if plan.follow:
+                if self._index is not None or plan.follow:
+                    self._glide_down(plan, args)
                     self._follow_up()
                 result = EXECUTED
-            elif plan.bare:
-                result = self._glide(plan, args)
-                if plan.follow:
-                    self._follow_up()
             elif plan.direct and not self._watched:
                 result = self._carry_out_directly(plan, args)
                 if self._follow is not None:
                     self._follow_up()
             else:
-                result = self._mutate_slowly(plan, args)
+                result = self._mutate_plainly(plan, args)
         except TurnLost as lost:
             return _known(lost)
         except BaseException as error:
@@ -148,6 +147,44 @@ class Turns(Conducting):
             self._serve()
         if self._handed is not None:
             self._await_handed()
+        return result
+
+    def _mutate(self, kind: str, states: tuple[str, ...], args: dict[str, object]) -> Result:
+        """Carry out a mutation now, or queue it if the machine is busy."""
+        baton = self._baton
+        try:
+            del baton[0]
+        except IndexError:
+            return self._enqueue(kind, states, args)
+        try:
+            plan = self._now[0].plan(kind, states)
+            queue = self._queue
+            if not self._plain or (queue is not None and queue.waiting):
+                result = self._mutate_slowly(plan, args)
+            else:
+                result = self._mutate_plainly(plan, args)
+        except TurnLost as lost:
+            return _known(lost)
+        except BaseException as error:
+            self._give_up(error)
+            raise
+        baton += FREE
+        if self._queue is not None:
+            self._serve()
+        if self._handed is not None:
+            self._await_handed()
+        return result
+
+    def _mutate_plainly(self, plan: Plan, args: dict[str, object]) -> Result:
+        """Carry out a mutation that comes first, with at most handlers to look at it."""
+        if plan.bare:
+            result = self._glide(plan, args)
+        elif plan.direct and not self._watched:
+            result = self._carry_out_directly(plan, args)
+        else:
+            return self._mutate_slowly(plan, args)
+        if self._follow is not None:
+            self._follow_up()
         return result
 
     def _mutate_slowly(self, plan: Plan, args: dict[str, object]) -> Result:
