@@ -9,7 +9,7 @@ from asyncmachine.forks import Fork, Forks
 from asyncmachine.handlers import Binding, parse
 from asyncmachine.oneshot import MAKING, OneShot, call_safely, deadline_after, time_left
 from asyncmachine.queueing import Task
-from asyncmachine.running import is_inside
+from asyncmachine.running import Blocked, is_inside
 from asyncmachine.schema import ANY
 from asyncmachine.turns import Turns
 from asyncmachine.waiting import StateContext
@@ -155,13 +155,14 @@ class Living(Turns):
         task = Task(self._retire)
         self._queue_made().put_task(task, urgent=False)
         self._serve()
-        if is_inside(self):
-            return
-        if not task.wait(time_left(deadline)) and task.claim():
-            self._retire()
-        life.over.wait(time_left(deadline))
-        grace = time_left(deadline)
-        life.forks.wait(FORK_GRACE if grace is None else min(grace, FORK_GRACE))
+        with Blocked(self) as safe:
+            if is_inside(self) or not safe:
+                return
+            if not task.wait(time_left(deadline)) and task.claim():
+                self._retire()
+            life.over.wait(time_left(deadline))
+            grace = time_left(deadline)
+            life.forks.wait(FORK_GRACE if grace is None else min(grace, FORK_GRACE))
 
     def _living(self) -> _Life:
         life = self._life

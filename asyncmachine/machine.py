@@ -20,6 +20,7 @@ from asyncmachine.narration import Narrator
 from asyncmachine.oneshot import OneShot
 from asyncmachine.plans import graph_of
 from asyncmachine.relations import ADD, REMOVE, SET
+from asyncmachine.running import is_inside
 from asyncmachine.schema import EXCEPTION, Schema
 from asyncmachine.threads import run_elsewhere
 from asyncmachine.tracing import Tracers
@@ -399,9 +400,9 @@ class Machine(Living):
     def import_state(self, data: Mapping[str, object]) -> None:
         """Set all clocks, and with them the active states, to those of a snapshot.
 
-        Done alone, between transitions: no handler, waiter or auto state is moved by it
-        until the next transition, but contexts of changed states expire. States that the
-        snapshot lacks start at 0.
+        Done alone, between transitions; from inside a handler, after its transition. No
+        handler, waiter or auto state is moved by it until the next transition, but
+        contexts of changed states expire. States that the snapshot lacks start at 0.
 
         Args:
             data: what `export_state` gave, of this machine or of another one.
@@ -419,7 +420,10 @@ class Machine(Living):
 
         """
         ticks = _read_snapshot(self.schema, data)
-        self.eval(lambda: self._jump(ticks))
+        if is_inside(self):
+            self._between(lambda: self._jump(ticks))
+        else:
+            self.eval(lambda: self._jump(ticks))
 
     # Watching -----------------------------------------------------------------------------
 
