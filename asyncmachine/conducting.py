@@ -288,12 +288,15 @@ class Conducting(Awaiting):
             ticks[first] = first_tick
             ticks[second] = second_tick
         else:
-            moved = [value for i, by in plan.moves for value in (i, ticks[i] + by)]
+            moved: list[int] = []
+            for i, by in plan.moves:
+                moved += (i, ticks[i] + by)
             now = (plan.target, *moved)
             if tx is not None:
                 tx.moment = now
             self._now = now
-            lay_over(ticks, now)
+            for i, by in plan.moves:
+                ticks[i] += by
 
     def _glide(self, plan: Plan, args: dict[str, object]) -> Result:
         """Carry out a plan that is ``bare``, which nobody looks at."""

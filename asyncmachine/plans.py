@@ -245,7 +245,8 @@ class Plan:
         self.few = len(self.moves) <= 2
         self.bare = self.accepted and not self.idle and not self.negotiation and not self.final
         self.simple = self.bare and self.few
-        self.direct = self.accepted and not self.idle and not self.listened and not auto
+        asked = bool(self.negotiation or self.final) and not self.listened
+        self.direct = self.accepted and not self.idle and not auto and asked
         moves = self.moves or ((0, 0),)
         self.first, self.first_by = moves[0]
         self.second, self.second_by = moves[-1]

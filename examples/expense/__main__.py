@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from asyncmachine import Machine, wait_any
 from examples.expense.client import ExpenseClient
@@ -15,12 +16,16 @@ from examples.expense.states import Expense
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit with 0 once it is decided and done, 1 after an error, 130 after Ctrl-C."""
-    args = make_parser().parse_args(argv)
+    parser = make_parser()
+    args = parser.parse_args(argv)
     try:
-        with ExpenseServer(args.port) as server:
-            client = ExpenseClient(server.address)
-            with make_expense(args.id, client) as expense:
-                return run(expense, client, args.decision)
+        server = ExpenseServer(args.port)
+    except (OSError, OverflowError) as error:
+        parser.error(f"--port {args.port}: {error}")
+    client = ExpenseClient(server.address)
+    try:
+        with server, make_expense(args.id, client) as expense:
+            return run(expense, client, args.decision)
     except KeyboardInterrupt:
         say("interrupted")
         return 130
@@ -44,7 +49,7 @@ def run(expense: Machine, client: ExpenseClient, decision: str | None) -> int:
 def invite(address: str, expense_id: str) -> None:
     """Tell a person how to decide."""
     say(f"Decide about expense {expense_id} in a browser: http://{address}/")
-    say(f"or here: curl -X POST 'http://{address}/action?id={expense_id}&type=approve'")
+    say(f"or here: curl -X POST 'http://{address}/action?id={quote(expense_id)}&type=approve'")
     say("Ctrl-C gives up.")
 
 

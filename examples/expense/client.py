@@ -30,9 +30,9 @@ class ExpenseClient:
         """Approve, reject or pay."""
         return self._call("POST", "/action", id=expense_id, type=action)
 
-    def wait_for_decision(self, expense_id: str, ctx: StateContext | None = None) -> bool:
-        """Wait until somebody decided, or until the context expires; whether it was granted."""
-        return self._call("GET", "/decision", ctx, id=expense_id) == "Approved"
+    def decision(self, expense_id: str, ctx: StateContext | None = None) -> str:
+        """Wait until somebody decides, or the context expires: Approved or Rejected."""
+        return self._call("GET", "/decision", ctx, id=expense_id)
 
     def _call(self, method: str, path: str, ctx: StateContext | None = None, **query: str) -> str:
         connection = HTTPConnection(self.address)

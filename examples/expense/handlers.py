@@ -10,6 +10,8 @@ from asyncmachine import Event, Machine, StateContext
 from examples.expense.client import ExpenseClient
 from examples.expense.states import Expense
 
+OUTCOMES = {"Approved": Expense.ApprovalGranted, "Rejected": Expense.ApprovalRejected}
+
 
 class ExpenseHandlers:
     """Takes one expense through its course, by way of the server."""
@@ -44,10 +46,9 @@ class ExpenseHandlers:
         machine.add(Expense.ExpenseCreated)
 
     def wait_for_decision(self, ctx: StateContext, machine: Machine) -> None:
-        approved = self.client.wait_for_decision(self.expense_id, ctx)
+        decision = self.client.decision(self.expense_id, ctx)
         ctx.check()
-        outcome = Expense.ApprovalGranted if approved else Expense.ApprovalRejected
-        machine.add(outcome, expense_id=self.expense_id)
+        machine.add(OUTCOMES[decision], expense_id=self.expense_id)
 
     def pay(self, ctx: StateContext, machine: Machine) -> None:
         self.client.act("pay", self.expense_id)

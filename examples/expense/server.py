@@ -161,7 +161,7 @@ class ExpenseRequest(BaseHTTPRequestHandler):
     """Answers one request, on a thread of its own."""
 
     server: ExpenseServer
-    timeout = 5  # seconds for a client that connects and says nothing
+    timeout = 2  # seconds for a client that connects and says nothing
 
     def do_GET(self) -> None:
         self._answer()
@@ -177,12 +177,13 @@ class ExpenseRequest(BaseHTTPRequestHandler):
             status, text = HTTPStatus.OK, self._route()
         except RefusedError as refused:
             status, text = refused.status, f"{refused}\n"
-        kind = "html" if text.startswith("<") else "plain"
+        kind, body = "html" if text.startswith("<") else "plain", text.encode()
         try:
             self.send_response(status)
             self.send_header("Content-Type", f"text/{kind}; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(text.encode())
+            self.wfile.write(body)
         except ConnectionError:
             pass  # the client has gone, and asks no more
 

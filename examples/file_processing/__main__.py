@@ -96,10 +96,10 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m examples.file_processing",
         description="Download files, count and compress them, and upload them to a folder: one"
         " state machine a file, several files at a time.",
-        epilog="A file that fails harms no other; it is named in the table with its error. The"
-        " table shows each machine as (active states)[inactive ones] with their ticks: a tick"
-        " grows by one whenever its state comes or goes. Ctrl-C stops, tidies up, and shows what"
-        " was done.",
+        epilog="A file that fails harms no other: the table names it with its error. A tick grows"
+        " by one whenever its state comes or goes, so the ticks tell what each machine went"
+        " through. Ctrl-C stops, tidies up, and shows what was done. Try:"
+        " python -m examples.file_processing README.md LICENSE no-such-file",
     )
     parser.add_argument(
         "sources", nargs="+", metavar="PATH_OR_URL", help="a path, or an http, https or file URL"

@@ -127,4 +127,4 @@ def as_row(job: FileJob) -> dict[str, object]:
 
 def printable(text: str) -> str:
     """Text that harms no terminal: file names may hold anything."""
-    return "".join(char if char.isprintable() else "�" for char in text)
+    return "".join(char if char.isprintable() else "?" for char in text)

@@ -77,4 +77,5 @@ def _command(name: str, args: tuple[object, ...]) -> list[str]:
 
 def _environment(env: dict[str, str]) -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    return {**os.environ, "PYTHONPATH": path, "NO_PROXY": "127.0.0.1", **env}
+    plain = {name: value for name, value in os.environ.items() if name != "FORCE_COLOR"}
+    return {**plain, "PYTHONPATH": path, "NO_PROXY": "127.0.0.1", **env}

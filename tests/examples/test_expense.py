@@ -4,6 +4,7 @@ import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -71,8 +72,8 @@ def test_a_rejected_expense_is_never_paid(expense: Machine, client: ExpenseClien
     create(expense)
     client.act("reject", "7")
     assert expense.when("ApprovalRejected").wait(SOON)
-    assert expense.add("PaymentCompleted") == Result.CANCELED
-    assert expense.add("ApprovalGranted", expense_id="7") == Result.CANCELED
+    assert expense.add("PaymentCompleted").wait(SOON) == Result.CANCELED
+    assert expense.add("ApprovalGranted", expense_id="7").wait(SOON) == Result.CANCELED
     assert expense.tick("PaymentInProgress") == 0
     with pytest.raises(ExpenseError, match=r"409.*cannot pay expense 7, it is Rejected"):
         client.act("pay", "7")
@@ -82,7 +83,7 @@ def test_a_rejected_expense_is_never_paid(expense: Machine, client: ExpenseClien
 @pytest.mark.parametrize("state", ["PaymentInProgress", "PaymentCompleted"])
 def test_no_payment_before_the_approval_even_when_asked(expense: Machine, state: str) -> None:
     create(expense)
-    result = expense.add(state)
+    result = expense.add(state).wait(SOON)
     assert result == Result.CANCELED
     assert result.why == f"{state} requires ApprovalGranted, which is inactive"
 
@@ -151,7 +152,7 @@ def test_the_payment_comes_after_the_approval_whenever_that_comes(
 @pytest.mark.parametrize("decision", ["ApprovalGranted", "ApprovalRejected"])
 def test_a_decision_about_another_expense_is_refused(expense: Machine, decision: str) -> None:
     create(expense)
-    result = expense.add(decision, expense_id="8")
+    result = expense.add(decision, expense_id="8").wait(SOON)
     assert result == Result.CANCELED
     assert result.why == f"vetoed by ExpenseHandlers.{decision}_enter"
     assert expense.is_active("WaitingForApproval")
@@ -209,17 +210,27 @@ def test_the_page_offers_undecided_expenses_and_harms_no_browser(server: Expense
     assert "<td>6<td>Rejected<td><tr>" in page
 
 
-class Broken(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        self.send_error(500, "out of order")
+@contextmanager
+def strange(post: tuple[int, bytes], get: tuple[int, bytes] = (200, b"")) -> Iterator[str]:
+    """A server that answers this, and announces seven bytes whatever it sends."""
 
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+    class Strange(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.answer(*post)
 
+        def do_GET(self) -> None:
+            self.answer(*get)
 
-@pytest.fixture
-def broken() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), Broken) as server:
+        def answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "7")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Strange) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,)).start()
         yield f"127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -228,13 +239,29 @@ def broken() -> Iterator[str]:
 def ends_in_exception(expense: Machine) -> str:
     expense.add("CreatingExpense")
     assert expense.when_error().wait(SOON)
-    assert expense.active_states() == ("Exception",)
+    assert expense.any_active("ApprovalGranted", "ApprovalRejected") is False
     return str(expense.error)
 
 
-def test_an_error_of_the_server_ends_in_exception(broken: str) -> None:
-    with make_expense("7", ExpenseClient(broken)) as expense:
-        assert ends_in_exception(expense).startswith("500 out of order")
+def test_an_error_of_the_server_ends_in_exception() -> None:
+    with (
+        strange(post=(500, b"no disk")) as address,
+        make_expense("7", ExpenseClient(address)) as expense,
+    ):
+        assert ends_in_exception(expense) == "500 Internal Server Error: no disk"
+        assert expense.active_states() == ("Exception",)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [(b"Perhaps", "'Perhaps'"), (b"App", "IncompleteRead"), (b"", "Incomplete")],
+)
+def test_an_answer_that_is_no_decision_ends_in_exception(answer: bytes, error: str) -> None:
+    with (
+        strange(post=(200, b"Created"), get=(200, answer)) as address,
+        make_expense("7", ExpenseClient(address)) as expense,
+    ):
+        assert error in ends_in_exception(expense)
 
 
 def test_a_server_that_is_not_there_ends_in_exception(server: ExpenseServer) -> None:
@@ -308,6 +335,19 @@ def test_ctrl_c_stops_it_cleanly() -> None:
         output, errors = press_ctrl_c(program)
     assert output.splitlines()[-1] == "interrupted"
     assert (errors, program.returncode) == ("", 130)
+
+
+def test_an_error_ends_in_exception_and_is_told() -> None:
+    program = run("expense", "--id", "")
+    assert program.stdout.splitlines()[-1] == "failed: 400 Bad Request: id is missing"
+    assert (program.stderr, program.returncode) == ("", 1)
+
+
+def test_a_port_that_is_taken_is_misuse(server: ExpenseServer) -> None:
+    for port in (server.server_port, 70000):
+        program = run("expense", "--port", port)
+        assert program.returncode == 2
+        assert f"error: --port {port}: " in program.stderr
 
 
 def test_help_teaches() -> None:

@@ -267,7 +267,7 @@ def test_control_characters_in_a_name_do_not_reach_the_terminal(desk: Desk) -> N
     program = desk.run(desk.file("a\x1b[31m.txt"))
     assert program.returncode == 0
     assert "\x1b" not in program.stdout + program.stderr
-    assert "a�[31m.txt" in program.stdout
+    assert "a?[31m.txt" in program.stdout
 
 
 def test_a_big_file_is_the_same_in_pieces(desk: Desk) -> None:
@@ -368,6 +368,13 @@ def test_it_uploads_to_processed_by_default(desk: Desk) -> None:
     file = desk.file("a.txt")
     assert run("file_processing", file.name, cwd=desk.folder).returncode == 0
     assert (desk.folder / "processed" / "a.txt.gz").exists()
+
+
+@pytest.mark.parametrize("option", ["-o", "--out", "--output"])
+def test_the_folder_to_upload_to_is_made(desk: Desk, option: str) -> None:
+    out = desk.folder / "new" / "folder"
+    assert run("file_processing", option, out, desk.file("a.txt")).returncode == 0
+    assert (out / "a.txt.gz").exists()
 
 
 def test_it_processes_the_files_of_this_repository(desk: Desk) -> None:
