@@ -22,7 +22,7 @@ from asyncmachine.moments import lay_over
 from asyncmachine.narration import Narrator, record_steps
 from asyncmachine.plans import graph_of
 from asyncmachine.relations import ADD
-from asyncmachine.running import LOCAL, LOST
+from asyncmachine.running import LOCAL, Frame
 from asyncmachine.schema import EXCEPTION
 from asyncmachine.threads import run_elsewhere
 from asyncmachine.transition import (
@@ -41,11 +41,10 @@ from asyncmachine.watchdog import Watch
 if TYPE_CHECKING:
     from asyncmachine.moments import Moment
     from asyncmachine.plans import Plan
-    from asyncmachine.running import Frame
     from asyncmachine.schema import Schema
     from asyncmachine.tracing import Tracers
 
-__all__ = ["AUTO", "RAISE", "Conducting", "TurnLost", "cause_of"]
+__all__ = ["AUTO", "RAISE", "Conducting", "TurnLost", "cause_here"]
 
 # How long a machine without a handler_timeout waits for a listener, in seconds.
 LISTENER_PATIENCE: Final = 1.0
@@ -72,10 +71,11 @@ class TurnLost(BaseException):
         self.interrupt = interrupt
 
 
-def cause_of(frames: list[Frame]) -> Cause | None:
+def cause_here() -> Cause | None:
     """Name the transition whose handler the current thread is in, if any."""
-    frame = frames[-1] if frames else None
-    return Cause(frame.machine.id, frame.id) if isinstance(frame, Transition) else None
+    top = LOCAL.here.top
+    tx = top.transition if isinstance(top, Frame) and top.machine is not None else top
+    return Cause(tx.machine.id, tx.id) if isinstance(tx, Transition) else None
 
 
 class Conducting(Awaiting):
@@ -142,10 +142,10 @@ class Conducting(Awaiting):
         This is the hot function for plans with handlers. It spells out what `_carry_out`
         and those below it do, for plans that are ``direct``.
         """
-        frames = LOCAL.frames
-        if frames:
-            cause = cause_of(frames)
-            return self._carry_out(plan, args, Mutation(plan.kind, plan.states, args, cause=cause))
+        here = LOCAL.here
+        if here.top is not None:
+            request = Mutation(plan.kind, plan.states, args, cause=cause_here())
+            return self._carry_out(plan, args, request)
         ticks = self._ticks
         tx = Transition()
         tx.machine = self  # type: ignore[assignment]
@@ -156,14 +156,13 @@ class Conducting(Awaiting):
         calls = self._bound.calls
         name, number = "", 0
         try:
-            frames.append(tx)
-            self._tx = tx
+            here.top = self._tx = tx
             for name, number in plan.negotiation:
                 event = Event()
                 event.name = name
                 event.transition = tx
                 if calls[number](event) is False:
-                    frames.pop()
+                    here.top = None
                     return self._end(tx, self._veto(tx, name, number))
             if plan.few and self._index is None:
                 first = plan.first
@@ -183,10 +182,9 @@ class Conducting(Awaiting):
                 calls[number](event)
             if plan.follow or self._index is not None:
                 self._settle(tx)
-            self._tx = None
-            frames.pop()
+            here.top = self._tx = None
         except BaseException as error:
-            frames.clear()
+            here.top = None
             if name:
                 tx.more.at = (name, number)
             result = self._fail(tx, error)
@@ -198,11 +196,11 @@ class Conducting(Awaiting):
 
     def _carry_out(self, plan: Plan, args: dict[str, object], request: Mutation) -> Result:
         """Carry out one mutation, and note in ``_follow`` what must follow it."""
-        frames = LOCAL.frames
-        depth = len(frames)
+        here = LOCAL.here
+        outer = here.top
         tx = self._transition(plan, args, request)
         try:
-            frames.append(tx)
+            here.top = Frame(self, outer, tx)
             self._tx = tx
             self._follow = None
             if self._watched or plan.listened:
@@ -221,7 +219,7 @@ class Conducting(Awaiting):
                 self._end(tx, result)
                 raise
         finally:
-            del frames[depth:]
+            here.top = outer
         return self._end(tx, result)
 
     def _transition(self, plan: Plan, args: dict[str, object], request: Mutation) -> Transition:
@@ -529,7 +527,9 @@ class Conducting(Awaiting):
         call = self._bound.calls[number if number >= 0 else ~number]
         if timeout is None:
             return call(event)
-        watch = Watch(timeout, partial(self._late, tx, event, number, LOCAL.frames))
+        frame = LOCAL.here.top
+        assert isinstance(frame, Frame)
+        watch = Watch(timeout, partial(self._late, tx, event, number, frame))
         try:
             watch.start()
             verdict = call(event)
@@ -543,19 +543,18 @@ class Conducting(Awaiting):
 
     # Late handlers ----------------------------------------------------------------------
 
-    def _late(self, tx: Transition, event: Event, number: int, stuck: list[Frame]) -> None:
+    def _late(self, tx: Transition, event: Event, number: int, stuck: Frame) -> None:
         """Have another thread go on; called by the watchdog when a handler is late."""
         event.expire()
-        if tx in stuck:  # what the late handler does from now on is not done by the machine
-            stuck[stuck.index(tx)] = LOST
+        stuck.machine = None  # what the late handler does from now on, it does by itself
         run_elsewhere(partial(self._go_on, tx, event, number))
 
     def _go_on(self, tx: Transition, event: Event, number: int) -> None:
         """Go on with a transition whose handler or listener is late, on this thread."""
-        frames = LOCAL.frames
-        depth = len(frames)
+        here = LOCAL.here
+        outer = here.top
         try:
-            frames.append(tx)
+            here.top = Frame(self, outer, tx)
             if number < 0:
                 log_warning(self.id, f"a listener to {event.name} is late, going on without it")
                 tx.more.step += 1
@@ -567,7 +566,7 @@ class Conducting(Awaiting):
         except BaseException as error:  # noqa: BLE001 - it is the user's code
             result = self._fail(tx, error)
         finally:
-            del frames[depth:]
+            here.top = outer
         self._end(tx, result)
         self._carry_on()
 
@@ -590,12 +589,12 @@ class Conducting(Awaiting):
         """Ask the relations and the negotiation handlers, and change nothing."""
         if not plan.accepted:
             return plan.refusal
-        frames = LOCAL.frames
-        depth = len(frames)
+        here = LOCAL.here
+        outer = here.top
         tx = self._transition(plan, args, request)
         timeout = self.handler_timeout if request.ticket is not None else None
         try:
-            frames.append(tx)
+            here.top = Frame(self, outer, tx)
             for name, number in plan.negotiation:
                 event = Event()
                 event.name = name
@@ -608,5 +607,5 @@ class Conducting(Awaiting):
             label = self._bound.label(at[1]) if at else "the machine"
             return Canceled(f"{type(error).__name__} in {label}: {error}")
         finally:
-            del frames[depth:]
+            here.top = outer
         return EXECUTED

@@ -64,7 +64,7 @@ class Forks:
         return fork
 
     def _run(self, fork: Fork, call: Callable[[], object]) -> None:
-        LOCAL.fork = fork
+        LOCAL.here.fork = fork
         try:
             call()
         except Exception as error:  # noqa: BLE001 - it is the user's code
@@ -72,12 +72,12 @@ class Forks:
             if not fork.ctx.expired:
                 self._on_error(error)
         finally:
-            LOCAL.fork = None
+            LOCAL.here.fork = None
             self.running.pop(fork, None)
             fork.finish()
 
     def wait(self, timeout: float) -> bool:
         """Wait until all but the caller's own have ended; false if the time ran out first."""
         deadline = deadline_after(timeout)
-        others = [fork for fork in list(self.running) if fork is not LOCAL.fork]
+        others = [fork for fork in list(self.running) if fork is not LOCAL.here.fork]
         return all(fork.wait(time_left(deadline)) for fork in others)

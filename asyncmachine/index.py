@@ -23,7 +23,7 @@ from weakref import ref
 
 from asyncmachine.conditions import Condition, Gone, Idle, Present, Query, Ticks, WithArgs
 from asyncmachine.logs import log_exception
-from asyncmachine.running import LOCAL, TaskFrame
+from asyncmachine.running import LOCAL, Frame
 from asyncmachine.schema import members
 from asyncmachine.waiting import StateContext, Waiter
 
@@ -257,13 +257,13 @@ class Index:
 
     def _call_back(self, waiter: Waiter) -> None:
         """Run callbacks of the user's, which must not wait for the machine's turn."""
-        frames = LOCAL.frames
-        depth = len(frames)
+        here = LOCAL.here
+        outer = here.top
         try:
-            frames.append(TaskFrame(self.machine))
+            here.top = Frame(self.machine, outer)
             waiter._fire()
         finally:
-            del frames[depth:]
+            here.top = outer
 
     def _take(self, condition: Condition, fired: _Fired) -> bool:
         """Claim a condition that has come true, for its waiter to be set."""

@@ -107,10 +107,11 @@ class Node:
         active: bit set of them.
         names: their names.
         edges: the plans from here, by kind and called states.
+        adds: those of them that add, which are asked for most.
 
     """
 
-    __slots__ = ("_autos", "active", "edges", "graph", "names", "order")
+    __slots__ = ("_autos", "active", "adds", "edges", "graph", "names", "order")
 
     def __init__(self, graph: Graph, order: tuple[int, ...]) -> None:
         self.graph = graph
@@ -124,7 +125,8 @@ class Node:
 
     def forget(self) -> None:
         """Drop the plans from here."""
-        self.edges: dict[str, dict[object, Plan]] = {ADD: {}, REMOVE: {}, SET: {}, AUTO: {}}
+        self.adds: dict[object, Plan] = {}
+        self.edges = {ADD: self.adds, REMOVE: {}, SET: {}, AUTO: {}}
 
     def plan(self, kind: str, states: tuple[str, ...]) -> Plan:
         """Give what a mutation does from here.
@@ -245,8 +247,8 @@ class Plan:
         self.few = len(self.moves) <= 2
         self.bare = self.accepted and not self.idle and not self.negotiation and not self.final
         self.simple = self.bare and self.few
-        asked = bool(self.negotiation or self.final) and not self.listened
-        self.direct = self.accepted and not self.idle and not auto and asked
+        told = bool(self.negotiation or self.final) and not self.listened
+        self.direct = self.accepted and not self.idle and not auto and told
         moves = self.moves or ((0, 0),)
         self.first, self.first_by = moves[0]
         self.second, self.second_by = moves[-1]

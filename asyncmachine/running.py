@@ -1,10 +1,12 @@
 """What the current thread is carrying out, and which threads wait for whom.
 
-A thread that runs a handler may call other machines, whose handlers run on top: a stack
-of frames, innermost last. It tells who caused a mutation, and which waits could never end.
+A thread that runs a handler may call other machines, whose handlers run on top: a chain
+of frames, the innermost first. It tells who caused a mutation, and which waits could
+never end.
 
-Guarantees: a thread changes its own stack only; stacks of others are looked at only
-while their threads are blocked, under the guard.
+Guarantees: a thread changes its own chain only; chains of others are looked at only while
+their threads are blocked, under the guard. A frame whose machine is ``None`` has lost the
+turn, for its handler was late.
 """
 
 from __future__ import annotations
@@ -15,45 +17,80 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["LOCAL", "LOST", "Blocked", "Frame", "TaskFrame", "is_inside"]
+__all__ = ["LOCAL", "Blocked", "Frame", "Here", "Running", "is_inside"]
 
 
-class Frame(Protocol):
-    """Something of a machine that a thread is carrying out: a transition, or a task."""
+class Running(Protocol):
+    """Something of a machine that a thread is carrying out."""
 
     @property
     def machine(self) -> object:
         """Whose turn the thread has."""
 
+    @property
+    def outer(self) -> Running | None:
+        """What the thread was carrying out when this began."""
 
-class TaskFrame:
-    """The frame of what is no transition: the function of an ``eval``, a dry run."""
 
-    __slots__ = ("machine",)
+class Frame:
+    """A link of the chain: a transition, or a task, that a thread is carrying out.
 
-    def __init__(self, machine: object) -> None:
+    A transition that nobody watches and that begins a chain is its own link.
+
+    Attributes:
+        machine: whose turn the thread has; ``None`` once it has lost that.
+        transition: the transition, if it is one.
+        outer: what the thread was carrying out when this began.
+
+    """
+
+    __slots__ = ("machine", "outer", "transition")
+
+    def __init__(self, machine: object, outer: Running | None, transition: object = None) -> None:
         self.machine = machine
+        self.outer = outer
+        self.transition = transition
+
+
+class Here:
+    """What one thread is carrying out.
+
+    Attributes:
+        top: the innermost link of its chain.
+        fork: the fork that the thread runs, if it does.
+
+    """
+
+    __slots__ = ("fork", "top")
+
+    def __init__(self) -> None:
+        self.top: Running | None = None
+        self.fork: object = None
 
 
 class _Local(threading.local):
     def __init__(self) -> None:
-        self.frames: list[Frame] = []
-        self.fork: object = None  # the fork that runs on this thread, if one does
+        self.here = Here()
 
 
 LOCAL: Final = _Local()
 
-# Stands where a transition stood whose handler was late: the thread has lost the turn.
-LOST: Final = TaskFrame(None)
-
 
 def is_inside(machine: object) -> bool:
     """Whether the current thread is in a handler, or a task, of this machine."""
-    return any(frame.machine is machine for frame in LOCAL.frames)
+    return _holds(LOCAL.here.top, machine)
+
+
+def _holds(top: Running | None, machine: object) -> bool:
+    while top is not None:
+        if top.machine is machine:
+            return True
+        top = top.outer
+    return False
 
 
 # Threads that wait, from inside one machine's handler, for another machine.
-_blocked: Final[dict[int, tuple[object, list[Frame]]]] = {}
+_blocked: Final[dict[int, tuple[object, Running]]] = {}
 _guard: Final = threading.RLock()
 
 
@@ -72,14 +109,14 @@ class Blocked:
         self._me = 0
 
     def __enter__(self) -> bool:
-        frames = LOCAL.frames
-        if not frames:  # we hold nothing that anybody could wait for
+        top = LOCAL.here.top
+        if top is None:  # we hold nothing that anybody could wait for
             return True
         with _guard:
-            if _waits_for_us(self._machine, frames):
+            if _waits_for_us(self._machine, top):
                 return False
             self._me = threading.get_ident()
-            _blocked[self._me] = (self._machine, frames)
+            _blocked[self._me] = (self._machine, top)
         return True
 
     def __exit__(
@@ -93,12 +130,12 @@ class Blocked:
                 _blocked.pop(self._me, None)
 
 
-def _waits_for_us(machine: object, mine: list[Frame]) -> bool:
+def _waits_for_us(machine: object, mine: Running) -> bool:
     for _ in range(len(_blocked) + 1):
-        if any(frame.machine is machine for frame in mine):
+        if _holds(mine, machine):
             return True
-        for awaited, frames in _blocked.values():
-            if any(frame.machine is machine for frame in frames):
+        for awaited, top in _blocked.values():
+            if _holds(top, machine):
                 machine = awaited
                 break
         else:

@@ -359,6 +359,11 @@ class Transition:
     rare: Rare | None
 
     @property
+    def outer(self) -> None:
+        """What its thread was carrying out before: nothing, if it is a link of the chain."""
+        return None
+
+    @property
     def more(self) -> Rare:
         """What only few transitions have; made when it is first asked for."""
         rare = self.rare

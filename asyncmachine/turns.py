@@ -24,14 +24,14 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from asyncmachine.conditions import Idle
-from asyncmachine.conducting import AUTO, RAISE, Conducting, TurnLost, cause_of
+from asyncmachine.conducting import AUTO, RAISE, Conducting, TurnLost, cause_here
 from asyncmachine.logs import log_warning
 from asyncmachine.moments import lay_over
 from asyncmachine.oneshot import MAKING, OneShot, deadline_after, time_left
 from asyncmachine.plans import graph_of
 from asyncmachine.queueing import Queue, Task
 from asyncmachine.relations import ADD
-from asyncmachine.running import LOCAL, Blocked, TaskFrame, is_inside
+from asyncmachine.running import LOCAL, Blocked, Frame, is_inside
 from asyncmachine.threads import run_elsewhere
 from asyncmachine.transition import EXECUTED, Canceled, Mutation, Result, Ticket
 from asyncmachine.waiting import Waiter
@@ -109,7 +109,7 @@ class Turns(Conducting):
             return self._enqueue(ADD, states, args)
         try:
             try:
-                plan = self._now[0].edges[ADD][states]
+                plan = self._now[0].adds[states]
             except (KeyError, TypeError):
                 plan = self._now[0].plan(ADD, states)
             queue = self._queue
@@ -143,10 +143,11 @@ class Turns(Conducting):
             raise
         baton += FREE
         queue = self._queue
-        if queue is not None and (queue.waiting or queue.urgent or queue.idlers):
-            self._serve()
-        if self._handed is not None:
-            self._await_handed()
+        if queue is not None:
+            if queue.waiting or queue.urgent or queue.idlers:
+                self._serve()
+            if self._handed is not None:
+                self._await_handed()
         return result
 
     def _mutate(self, kind: str, states: tuple[str, ...], args: dict[str, object]) -> Result:
@@ -202,7 +203,7 @@ class Turns(Conducting):
                 return EXECUTED
             else:
                 ticket = Ticket(self)
-                cause = cause_of(LOCAL.frames)
+                cause = cause_here()
                 request = Mutation(plan.kind, plan.states, args, cause=cause, ticket=ticket)
                 result = self._carry_out(plan, args, request)
                 self._drain(fair=True)
@@ -237,7 +238,7 @@ class Turns(Conducting):
         """Put a mutation into the queue; give its ticket, or that of its twin there."""
         mutation.ticket = ticket = Ticket(self)
         mutation.thread = get_ident()
-        mutation.cause = cause_of(LOCAL.frames)
+        mutation.cause = cause_here()
         queued = self._queue_made().put(mutation, always=always or mutation.dry)
         if queued is None:
             limit = self.queue_limit
@@ -352,13 +353,13 @@ class Turns(Conducting):
     def _run_task(self, task: Task[object]) -> None:
         if not task.claim():
             return
-        frames = LOCAL.frames
-        depth = len(frames)
+        here = LOCAL.here
+        outer = here.top
         try:
-            frames.append(TaskFrame(self))
+            here.top = Frame(self, outer)
             task.run()
         finally:
-            del frames[depth:]
+            here.top = outer
         if isinstance(task.error, KeyboardInterrupt | SystemExit) and task.thread != get_ident():
             raise task.error
 
@@ -448,7 +449,7 @@ class Turns(Conducting):
     def _await_handed(self) -> None:
         """Give what pipes have handed over a moment, but not from inside a handler."""
         handed, self._handed = self._handed, None
-        if handed is None or LOCAL.frames:
+        if handed is None or LOCAL.here.top is not None:
             return
         deadline = deadline_after(PIPE_GRACE)
         for delivery in handed:
