@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 from weakref import ref
 
-from asyncmachine.schema import members
+from asyncmachine.bits import members
 from asyncmachine.waiting import Waiter
 
 if TYPE_CHECKING:

@@ -21,10 +21,10 @@ from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final, TypeAlias
 from weakref import ref
 
+from asyncmachine.bits import members
 from asyncmachine.conditions import Condition, Gone, Idle, Present, Query, Ticks, WithArgs
 from asyncmachine.logs import log_exception
 from asyncmachine.running import LOCAL, Frame
-from asyncmachine.schema import members
 from asyncmachine.waiting import StateContext, Waiter
 
 if TYPE_CHECKING:

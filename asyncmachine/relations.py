@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from asyncmachine.schema import members
+from asyncmachine.bits import members
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

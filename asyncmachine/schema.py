@@ -10,22 +10,13 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, Union
 from weakref import WeakValueDictionary
 
+from asyncmachine.bits import bits, components, members, transposed, without_cycles
 from asyncmachine.errors import SchemaError, UnknownStateError, hint
 
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = [
-    "ANY",
-    "EXCEPTION",
-    "Relation",
-    "Schema",
-    "State",
-    "StateName",
-    "States",
-    "group",
-    "members",
-]
+__all__ = ["ANY", "EXCEPTION", "Relation", "Schema", "State", "StateName", "States", "group"]
 
 ANY: Final = "Any"
 EXCEPTION: Final = "Exception"
@@ -515,11 +506,11 @@ def _compiled(states: dict[str, State]) -> Schema:
         return [tuple(index[n] for n in getattr(states[name], relation)) for name in names]
 
     add_lists = positions("add")
-    add = [_bits(each) for each in add_lists]
+    add = [bits(each) for each in add_lists]
     # Hygiene: a state never removes itself, nor what it adds, and is never after itself.
-    remove = [_bits(m) & ~(1 << i) & ~add[i] for i, m in enumerate(positions("remove"))]
-    require = [_bits(each) for each in positions("require")]
-    after = [_bits(each) & ~(1 << i) for i, each in enumerate(positions("after"))]
+    remove = [bits(m) & ~(1 << i) & ~add[i] for i, m in enumerate(positions("remove"))]
+    require = [bits(each) for each in positions("require")]
+    after = [bits(each) & ~(1 << i) for i, each in enumerate(positions("after"))]
     schema.names = names
     schema.states = states
     schema.index = index
@@ -527,12 +518,12 @@ def _compiled(states: dict[str, State]) -> Schema:
     schema.masks = {}
     schema.add_lists = tuple(tuple(j for j in each if j != i) for i, each in enumerate(add_lists))
     schema.remove = tuple(remove)
-    schema.removers = tuple(_transposed(remove))
+    schema.removers = tuple(transposed(remove))
     schema.require = tuple(require)
-    schema.after = tuple(_without_cycles(after))
-    schema.related = tuple(_components([a | b | c for a, b, c in zip(add, remove, require)]))
-    schema.auto = _bits(i for i, name in enumerate(names) if states[name].auto)
-    schema.multi = _bits(i for i, name in enumerate(names) if states[name].multi)
+    schema.after = tuple(without_cycles(after))
+    schema.related = tuple(components([a | b | c for a, b, c in zip(add, remove, require)]))
+    schema.auto = bits(i for i, name in enumerate(names) if states[name].auto)
+    schema.multi = bits(i for i, name in enumerate(names) if states[name].multi)
     schema.graphs = {}
     return schema
 
@@ -544,60 +535,3 @@ def _check_contradictions(source: str, schema: Schema) -> None:
         faults += [f"{name}: requires {schema.names[j]}, which it removes" for j in members(both)]
     if faults:
         raise SchemaError(f"faults in {source}:", faults)
-
-
-def _bits(positions: Iterable[int]) -> int:
-    mask = 0
-    for position in positions:
-        mask |= 1 << position
-    return mask
-
-
-def members(mask: int) -> list[int]:
-    """Give the positions in a bit set, ascending.
-
-    Example:
-        >>> members(0b1010)
-        [1, 3]
-
-    """
-    found = []
-    while mask:
-        low = mask & -mask
-        found.append(low.bit_length() - 1)
-        mask ^= low
-    return found
-
-
-def _transposed(masks: list[int]) -> list[int]:
-    turned = [0] * len(masks)
-    for i, mask in enumerate(masks):
-        for j in members(mask):
-            turned[j] |= 1 << i
-    return turned
-
-
-def _closure(masks: list[int]) -> list[int]:
-    """What can be reached from each position, in one step or more."""
-    reach = list(masks)
-    for k in range(len(reach)):
-        bit, through = 1 << k, reach[k]
-        if not through:
-            continue
-        for i, mask in enumerate(reach):
-            if mask & bit:
-                reach[i] = mask | through
-    return reach
-
-
-def _without_cycles(after: list[int]) -> list[int]:
-    """Drop the edges whose ends can reach each other."""
-    reach = _closure(after)
-    back = _transposed(reach)
-    return [mask & ~(reach[i] & back[i]) for i, mask in enumerate(after)]
-
-
-def _components(masks: list[int]) -> list[int]:
-    """All that is connected with each position, itself included, direction left aside."""
-    both = [m | b | 1 << i for i, (m, b) in enumerate(zip(masks, _transposed(masks)))]
-    return _closure(both)

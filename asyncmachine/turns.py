@@ -23,8 +23,9 @@ from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from asyncmachine.changing import AUTO, RAISE
 from asyncmachine.conditions import Idle
-from asyncmachine.conducting import AUTO, RAISE, Conducting, TurnLost, cause_here
+from asyncmachine.conducting import Conducting, TurnLost, cause_here
 from asyncmachine.logs import log_warning
 from asyncmachine.moments import lay_over
 from asyncmachine.oneshot import MAKING, OneShot, deadline_after, time_left
