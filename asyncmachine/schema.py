@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, Union
 from weakref import WeakValueDictionary
 
-from asyncmachine.bits import bits, components, members, transposed, without_cycles
+from asyncmachine.bits import bits, components, transposed, without_cycles
 from asyncmachine.errors import SchemaError, UnknownStateError, hint
 
 if TYPE_CHECKING:
@@ -434,7 +434,6 @@ def _interned(source: str, given: Mapping[str, State]) -> Schema:
     schema = _known.get(key)
     if schema is None:
         schema = _compiled(declared)
-        _check_contradictions(source, schema)
         schema = _known.setdefault(key, schema)
     return schema
 
@@ -459,6 +458,13 @@ def _checked(source: str, given: Mapping[str, State]) -> dict[str, State]:
             names = _checked_relation(where, getattr(state, relation), states, faults)
             setattr(clean, relation, names)
         checked[str(name)] = clean
+        # What a state adds, and the state itself, it does not remove.
+        removed = {*clean.remove} - {*clean.add, str(name)}
+        faults += (
+            f"{name}: requires {each}, which it removes"
+            for each in clean.require
+            if each in removed
+        )
     if faults:
         raise SchemaError(f"faults in {source}:", faults)
     return checked
@@ -526,12 +532,3 @@ def _compiled(states: dict[str, State]) -> Schema:
     schema.multi = bits(i for i, name in enumerate(names) if states[name].multi)
     schema.graphs = {}
     return schema
-
-
-def _check_contradictions(source: str, schema: Schema) -> None:
-    faults = []
-    for i, name in enumerate(schema.names):
-        both = schema.require[i] & schema.remove[i]
-        faults += [f"{name}: requires {schema.names[j]}, which it removes" for j in members(both)]
-    if faults:
-        raise SchemaError(f"faults in {source}:", faults)
