@@ -350,6 +350,8 @@ class Machine(Living):
         """
         found = listeners_for(self.schema, listeners)
         self._rebind(lambda bound: bound.plus(found), started)
+        if self._handed is not None:
+            self._await_handed()
         return Binding(lambda: self._rebind(lambda bound: bound.minus(found)))
 
     # Waiting for the queue ----------------------------------------------------------------

@@ -235,12 +235,13 @@ class Turns(Conducting):
             self._serve()
         return ticket.result()
 
-    def _put(self, mutation: Mutation, *, always: bool = False) -> Ticket:
+    def _put(self, mutation: Mutation) -> Ticket:
         """Put a mutation into the queue; give its ticket, or that of its twin there."""
         mutation.ticket = ticket = Ticket(self)
         mutation.thread = get_ident()
         mutation.cause = cause_here()
-        queued = self._queue_made().put(mutation, always=always or mutation.dry)
+        unlimited = mutation.dry or bool(mutation.passed)
+        queued = self._queue_made().put(mutation, always=unlimited)
         if queued is None:
             limit = self.queue_limit
             line = f"the queue is full ({limit}): {mutation.kind} {' '.join(mutation.states)}"

@@ -1,0 +1,249 @@
+"""Tools for tests of what several threads do at once.
+
+Nothing here sleeps or polls: threads meet at barriers and wait for events. ``PATIENCE`` only
+bounds what would hang; a test that passes never uses it up.
+"""
+
+from __future__ import annotations
+
+import dis
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any, Final, TypeAlias, TypeVar
+from unittest.mock import patch
+
+import asyncmachine
+from asyncmachine import Event, Machine
+from asyncmachine.queueing import Queue
+
+PATIENCE: Final = 6.0
+
+_T = TypeVar("_T")
+
+
+@contextmanager
+def switching_often() -> Iterator[None]:
+    """Have the interpreter change threads a thousand times as often, to provoke races."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(5e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+def start(job: Callable[[], _T]) -> Future[_T]:
+    """Run a job on a thread of its own."""
+    future: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(job())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="racer", daemon=True).start()
+    return future
+
+
+def outcome(future: Future[_T]) -> _T:
+    """Give what a job has returned, or raise what it has raised; it must end in time."""
+    return future.result(PATIENCE)
+
+
+def together(*jobs: Callable[[], _T]) -> list[_T]:
+    """Run jobs on a thread each, all from one moment on; give what they return, in order."""
+    barrier = threading.Barrier(len(jobs))
+
+    def from_the_barrier(job: Callable[[], _T]) -> _T:
+        barrier.wait(PATIENCE)
+        return job()
+
+    futures = [start(partial(from_the_barrier, job)) for job in jobs]
+    return [outcome(future) for future in futures]
+
+
+class Gate:
+    """A place where a thread stops until it is let through; may be bound as a handler.
+
+    Attributes:
+        verdict: what the handler returns then; False is a veto.
+
+    """
+
+    def __init__(self, verdict: object = None) -> None:
+        self.verdict = verdict
+        self._reached = threading.Event()
+        self._open = threading.Event()
+
+    def __call__(self, event: Event | None = None) -> object:
+        self._reached.set()
+        assert self._open.wait(PATIENCE), "nobody opened the gate"
+        return self.verdict
+
+    def await_reached(self) -> None:
+        assert self._reached.wait(PATIENCE), "nobody came to the gate"
+
+    def open(self) -> None:
+        self._open.set()
+
+
+@contextmanager
+def busy(machine: Machine) -> Iterator[None]:
+    """Have another thread hold the machine's turn while the block runs."""
+    gate = Gate()
+    holder = start(lambda: machine.eval(gate))
+    gate.await_reached()
+    try:
+        yield
+    finally:
+        gate.open()
+        outcome(holder)
+
+
+def start_queued(job: Callable[[], _T]) -> Future[_T]:
+    """Run a job on a thread of its own; come back when it has put something into a queue."""
+    put = threading.Event()
+
+    def telling(method: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **options: object) -> object:
+            result = method(*args, **options)
+            put.set()
+            return result
+
+        return call
+
+    with (
+        patch.object(Queue, "put", telling(Queue.put)),
+        patch.object(Queue, "put_task", telling(Queue.put_task)),
+    ):
+        future = start(job)
+        assert put.wait(PATIENCE), "nothing has been queued"
+    return future
+
+
+def assert_consistent(machine: Machine) -> None:
+    """Odd clocks are those of the active states, and nothing is half done."""
+    clock, active = machine.clock(), machine.active_states()
+    assert sorted(name for name, tick in clock.items() if tick % 2) == sorted(active)
+    assert machine.transition is None
+    assert not machine.in_transition
+
+
+def await_rest(machine: Machine) -> None:
+    """Wait until the queue is drained and its last transition is over."""
+    assert machine.when_queue_empty().wait(PATIENCE), "the queue was left behind"
+    machine.eval(lambda: None, timeout=PATIENCE)
+
+
+def assert_works(machine: Machine, state: str) -> None:
+    """Nothing is stuck: what is queued is carried out, and so is what another thread asks."""
+    await_rest(machine)
+    assert_consistent(machine)
+    assert machine.queue_length == 0
+    before = machine.tick(state)
+    result = outcome(start(lambda: machine.toggle(state, probe=True))).wait(PATIENCE)
+    assert result, result.why
+    assert machine.tick(state) == before + 1
+    await_rest(machine)
+    assert_consistent(machine)
+
+
+# Striking at any instruction --------------------------------------------------------------
+
+PACKAGE: Final = str(Path(asyncmachine.__file__).parent)
+
+# The interpreter looks for signals after calls, at the start of functions and in loops.
+_LOOKS: Final = frozenset({"RESUME", "CALL", "CALL_KW", "CALL_FUNCTION_EX", "JUMP_BACKWARD"})
+
+_Trace: TypeAlias = Callable[[FrameType, str, object], Any]  # its own kind, recursively
+
+
+class Strike:
+    """Does something at the n-th instruction of the package where a signal could arrive.
+
+    Attributes:
+        struck: whether there were so many.
+
+    """
+
+    def __init__(self, place: int, strike: Callable[[], object]) -> None:
+        self._left = place
+        self._strike = strike
+        self._last: dict[FrameType, str] = {}
+        self._names: dict[CodeType, dict[int, str]] = {}
+        self.struck = False
+
+    def during(self, job: Callable[[], _T]) -> _T:
+        """Run a job and strike in the middle of it, on this thread."""
+        before = sys.gettrace()
+        sys.settrace(self._called)
+        try:
+            return job()
+        finally:
+            sys.settrace(before)
+            self._last.clear()
+
+    def _called(self, frame: FrameType, kind: str, arg: object) -> _Trace | None:
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        return self._stepped
+
+    def _stepped(self, frame: FrameType, kind: str, arg: object) -> _Trace:
+        if kind == "opcode" and not self.struck:
+            last = self._last.get(frame, "")
+            self._last[frame] = self._name(frame)
+            if last in _LOOKS:
+                self._count(frame)
+        elif kind == "return":
+            self._last.pop(frame, None)
+        return self._stepped
+
+    def _count(self, frame: FrameType) -> None:
+        self._left -= 1
+        if self._left < 0:
+            self.struck = True
+            self.where = f"{frame.f_code.co_name}:{frame.f_lineno}"
+            self._strike()
+
+    def _name(self, frame: FrameType) -> str:
+        names = self._names.get(frame.f_code)
+        if names is None:
+            code = frame.f_code
+            names = {each.offset: each.opname for each in dis.get_instructions(code)}
+            self._names[code] = names
+        return names.get(frame.f_lasti, "")
+
+    where = "nowhere"
+
+
+def at_every_place(run: Callable[[Strike], object], strike: Callable[[], object]) -> int:
+    """Run something once for each place where a signal could arrive, and strike there.
+
+    Args:
+        run: sets up a fresh scene and calls ``strike.during(job)``.
+        strike: what happens there: raises, or calls.
+
+    Returns:
+        How many places there were.
+
+    """
+    place = 0
+    while True:
+        each = Strike(place, strike)
+        try:
+            run(each)
+        except BaseException as error:
+            error.add_note(f"struck at place {place}, {each.where}")
+            raise
+        if not each.struck:
+            return place
+        place += 1
