@@ -149,20 +149,29 @@ class Living(Turns):
 
         """
         deadline = deadline_after(timeout)
+        told = self._dispose(deadline)
+        left = time_left(deadline)
+        patience = deadline_after(FORK_GRACE if left is None else min(left, FORK_GRACE))
+        for forks in told:
+            forks.wait(time_left(patience) or 0.0)
+
+    def _dispose(self, deadline: float | None) -> list[Forks]:
+        """Dispose children and self; give the forks that have been told to end."""
         life = self._living()
+        told: list[Forks] = []
         for child in reversed(tuple(life.children)):
-            child.dispose(time_left(deadline))
+            told += child._dispose(deadline)
         task = Task(self._retire)
         self._queue_made().put_task(task, urgent=False)
         self._serve()
         with Blocked(self) as safe:
             if is_inside(self) or not safe:
-                return
+                return []
             if not task.wait(time_left(deadline)) and task.claim():
                 self._retire()
+                self._refuse_queued()
             life.over.wait(time_left(deadline))
-            grace = time_left(deadline)
-            life.forks.wait(FORK_GRACE if grace is None else min(grace, FORK_GRACE))
+        return [*told, life.forks]
 
     def _living(self) -> _Life:
         life = self._life

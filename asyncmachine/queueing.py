@@ -66,6 +66,11 @@ class Task(OneShot, Generic[_T]):
             self.error = error
         self._fire()
 
+    def fail(self, error: BaseException) -> None:
+        """Give up on it, after winning the claim."""
+        self.error = error
+        self._fire()
+
     def value(self) -> _T:
         """Give what the function returned, or raise what it raised."""
         if self.error is not None:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from asyncmachine.changing import AUTO, RAISE
 from asyncmachine.conditions import Idle
 from asyncmachine.conducting import Conducting, TurnLost, cause_here
+from asyncmachine.errors import MachineError
 from asyncmachine.logs import log_warning
 from asyncmachine.moments import lay_over
 from asyncmachine.oneshot import MAKING, OneShot, deadline_after, time_left
@@ -351,6 +352,16 @@ class Turns(Conducting):
                 self._glide(plan, {})
             else:
                 self._carry_out(plan, {}, Mutation(plan.kind, plan.states, {}, auto=True))
+
+    def _refuse_queued(self) -> None:
+        """Refuse all that is queued, for whoever has the turn is stuck and disposal is over."""
+        queue = self._queue_made()
+        while (item := queue.take()) is not None:
+            if isinstance(item, Mutation):
+                assert item.ticket is not None
+                item.ticket.settle(DISPOSED)
+            elif item.claim():
+                item.fail(MachineError(f"{DISPOSED.why}, and busy"))
 
     def _run_task(self, task: Task[object]) -> None:
         if not task.claim():

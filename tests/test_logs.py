@@ -80,7 +80,7 @@ def test_a_machine_at_nothing_writes_nothing(caplog: pytest.LogCaptureFixture) -
     with caplog.at_level(logging.DEBUG, "asyncmachine"):
         mach.add("Bar")
         mach.add("Foo", id=1)
-        mach.eval(lambda: mach.set())
+        mach.eval(mach.set)
         mach.add_error("no")
 
     assert caplog.records == []
@@ -149,7 +149,8 @@ class Handlers:
     def Foo_enter(self, event): pass
     def Foo_state(self, event): event.machine.add("Bar", n=1)
     def Baz_state(self, event): raise ValueError
-mach = Machine({{"Foo": State(), "Bar": State(), "Baz": State()}}, handlers=Handlers(), log_args=["n"])
+states = {{"Foo": State(), "Bar": State(), "Baz": State()}}
+mach = Machine(states, handlers=Handlers(), log_args=["n"])
 assert mach.add("Foo") and mach.when("Bar").is_set() and not mach.add("Baz")
 assert mach.is_active("Exception") and mach.eval(lambda: 1) == 1
 mach.dispose()

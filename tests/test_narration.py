@@ -185,7 +185,7 @@ def test_lines_are_kept_with_the_transition(caplog: pytest.LogCaptureFixture) ->
     mach = Machine(STATES, log_level=LogLevel.OPS, tracers=[Keeper()])
     mach.add("Foo")
 
-    (kept,) = entries
+    kept = entries[0]
     assert "[add] Foo" in kept
     assert "[implied] Bar" in kept
     assert "[state] +Foo +Bar" in kept

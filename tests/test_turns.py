@@ -909,12 +909,12 @@ CALLS_BACK: dict[str, Callable[[Machine], object]] = {
     "wait": _wait_for_it,
     "dispose": lambda machine: (machine.dispose(), 42)[1],  # type: ignore[func-returns-value]
 }
-HOOKS = ("transition_init", "transition_start", "handler_start", "handler_end")
-HOOKS_BETWEEN = ("transition_end", "queue_empty", "mutation_queued")
+HOOKS = [name for name in vars(Tracer) if name.startswith(("transition_", "handler_"))]
+HOOKS += ["queue_empty", "mutation_queued"]
 
 
 @pytest.mark.parametrize("call", CALLS_BACK)
-@pytest.mark.parametrize("hook", (*HOOKS, *HOOKS_BETWEEN))
+@pytest.mark.parametrize("hook", HOOKS)
 def test_a_tracer_may_call_the_machine_without_hanging_it(hook: str, call: str) -> None:
     calls: list[object] = []
     machine = _hits()
@@ -927,9 +927,9 @@ def test_a_tracer_may_call_the_machine_without_hanging_it(hook: str, call: str) 
     tracer = Tracer()
     setattr(tracer, hook, once)
     machine.bind({"Foo_state": lambda event: machine.add("Hit", n=0)})
-    machine.add_tracer(tracer)
+    outcome(start(lambda: machine.add_tracer(tracer)))
 
-    assert outcome(start(lambda: machine.add("Foo")))
+    assert outcome(start(lambda: machine.add("Foo"))) in (EXECUTED, CANCELED)
     assert len(calls) == 2
 
 
@@ -988,7 +988,7 @@ def test_a_callback_may_call_the_machine_without_hanging_it(
 
     CALLED_BACK[kind](machine, once)
 
-    assert outcome(start(lambda: machine.add("Foo")))
+    assert outcome(start(lambda: machine.add("Foo"))) == EXECUTED
     assert len(calls) == 2
 
 

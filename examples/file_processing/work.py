@@ -79,6 +79,7 @@ def upload(ctx: StateContext, source: Path, target: Path) -> None:
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         copy(ctx, source, part)
+        ctx.check()
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)

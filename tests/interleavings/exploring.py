@@ -56,8 +56,6 @@ __all__ = ["Background", "Seen", "explore", "known", "new_machine"]
 MOST: Final = 4000
 # How many schedules with two preemptions are drawn.
 DRAWN: Final = 100
-# No thread of a test here takes so many bytecodes: it runs in circles.
-ENDLESS: Final = 20_000
 
 _T = TypeVar("_T")
 _S = TypeVar("_S")
@@ -263,28 +261,49 @@ def _search(
 
 
 class _Interrupting(OpcodeScheduler):  # type: ignore[misc]  # frontrun has no types
-    """Runs one thread after the other, each until it ends or has to wait, but for a plan.
+    """Runs one thread at a time, each until it ends or has to wait, but for a plan.
+
+    The base lets the next thread go on while the last one is about to do its bytecode; here
+    it has to wait until that has been done.
 
     Args:
         plan: threads, and how many bytecodes each does at first.
-        order: who is preferred when the plan is done, and when somebody has to wait.
+        order: who is preferred when the plan is done and somebody ends or has to wait.
 
     """
 
     def __init__(self, plan: Sequence[tuple[int, int]], order: Sequence[int]) -> None:
-        schedule = [thread for thread, count in plan for _ in range(count)]
-        super().__init__(
-            schedule, len(order), max_ops=ENDLESS, virtual_clock=VirtualClock(), clock_mode="virtual"
-        )
+        super().__init__([], len(order), virtual_clock=VirtualClock(), clock_mode="virtual")
+        self._plan = list(plan)
         self._order = order
-        # How many bytecodes each thread did before it had to wait, or ended.
-        self.counts = [0] * len(order)
+        self._at_start: set[int] = set()
+        self._current: int | None = None
+        self._asked: set[int] = set()  # who waits with a time-out, and has looked once more
         self._has_waited: set[int] = set()
+        # How many bytecodes each thread did before it ended, or had to wait.
+        self.counts = [0] * len(order)
 
     def wait_for_turn(self, thread_id: int) -> bool:
-        if thread_id not in self._has_waited:
-            self.counts[thread_id] += 1
-        return bool(super().wait_for_turn(thread_id))
+        with self._condition:
+            if thread_id not in self._has_waited:
+                self.counts[thread_id] += 1
+            if len(self._at_start) < len(self._order):
+                self._at_start.add(thread_id)
+                if len(self._at_start) == len(self._order):
+                    self._go_on()
+            elif self._current == thread_id:
+                self._go_on()
+            while self._current != thread_id and self._error is None:
+                if not self._condition.wait(timeout=self.deadlock_timeout):
+                    self._error = TimeoutError(f"thread {self._current} waits out of reach")
+                    self._condition.notify_all()
+            return self._error is None
+
+    def mark_done(self, thread_id: int) -> None:
+        super().mark_done(thread_id)
+        with self._condition:
+            if len(self._threads_done) < len(self._order) and self._current == thread_id:
+                self._go_on()
 
     def note_blocking_spin(
         self, thread_id: int, resource_id: int, waiting: bool, *, timed_wait: bool = False
@@ -299,17 +318,48 @@ class _Interrupting(OpcodeScheduler):  # type: ignore[misc]  # frontrun has no t
         self._has_waited.add(thread_id)
         return float(super().add_timed_wait(thread_id, deadline, timeout=timeout))
 
-    def _extend_schedule(self) -> bool:
-        alive = [thread for thread in self._order if thread not in self._threads_done]
-        untimed = [thread for thread in alive if thread not in self._spin_waiters]
-        ready = [thread for thread in untimed if not self._deadlines.in_timed_wait(thread)]
-        chosen = next(iter(ready or untimed), None)
-        if chosen is None or len(self.schedule) >= ENDLESS:
-            if alive and self._error is None:
-                self._error = TimeoutError(f"threads {alive} wait for ever")
-            return False
-        self.schedule.append(chosen)
-        return True
+    def _go_on(self) -> None:
+        before = self._current
+        self._current = self._next()
+        if self._current is None and self._error is None:
+            self._error = TimeoutError("all threads wait for ever")
+        if self._current != before:
+            self._condition.notify_all()
+
+    def _next(self) -> int | None:
+        while self._plan:
+            thread, count = self._plan[0]
+            if count and self._is_ready(thread):
+                self._plan[0] = (thread, count - 1)
+                return thread
+            self._plan.pop(0)
+        if self._current is not None and self._is_ready(self._current):
+            return self._current
+        for thread in self._order:
+            if self._is_ready(thread):
+                self._asked.clear()
+                return thread
+        return self._next_late()
+
+    def _is_ready(self, thread: int) -> bool:
+        return not (
+            thread in self._threads_done
+            or thread in self._spin_waiters
+            or self._deadlines.in_timed_wait(thread)
+        )
+
+    def _next_late(self) -> int | None:
+        """Let those with a time-out look once more, then let time pass."""
+        late = [thread for thread in self._order if self._deadlines.in_timed_wait(thread)]
+        for thread in late:
+            if thread not in self._asked:
+                self._asked.add(thread)
+                return thread
+        deadline = self._deadlines.next_deadline()
+        if deadline is None:
+            return None
+        self._advance_clock_to(deadline)
+        return next(thread for thread in late if self._is_ready(thread))
 
 
 class _Sweep(Generic[_S]):

@@ -171,7 +171,8 @@ def reactivate(scene: Scene) -> None:
 
 def contexts_tell_the_truth(scene: Scene) -> None:
     for ctx in scene.contexts:
-        assert ctx.expired == (ctx.tick != scene.machine.tick("B"))
+        lives = ctx.tick == scene.machine.tick("B") and scene.machine.is_active("B")
+        assert ctx.expired == (not lives)
     scene.machine.remove("B")
     assert all(ctx.expired for ctx in scene.contexts)
 
