@@ -62,15 +62,15 @@ NEGOTIATION = [
     "Multi_enter",
     "Any_enter",
 ]
-FINAL = ["Old_end", "Gone_end", "New_state", "Added_state", "Multi_state", "Any_state"]
+FINAL = ["Old_end", "Gone_end", "New_state", "Multi_state", "Added_state", "Any_state"]
 BEFORE = {"Old": 1, "Gone": 1, "New": 0, "Added": 0, "Multi": 1}
 # What is active, and its clocks, when a final handler of add("New", "Multi") fails.
 ROLLED_BACK = {
     "Old_end": (("Old", "Gone", "Multi"), (3, 3, 2, 2, 3)),
     "Gone_end": (("Gone", "Multi"), (2, 3, 2, 2, 3)),
     "New_state": (("Multi",), (2, 2, 2, 2, 3)),
+    "Multi_state": (("Multi", "New"), (2, 2, 1, 2, 3)),
     "Added_state": (("Multi", "New"), (2, 2, 1, 2, 3)),
-    "Multi_state": (("Multi", "New", "Added"), (2, 2, 1, 1, 3)),
     "Any_state": (("Multi", "New", "Added"), (2, 2, 1, 1, 3)),
 }
 
@@ -668,7 +668,7 @@ def test_real_interrupts_in_the_main_thread_never_leave_a_machine_stuck() -> Non
             raise KeyboardInterrupt
 
     def help_out() -> list[Result]:
-        results = []
+        results: list[Result] = []
         while not done.is_set():
             results.append(machine.add("Hit", n=len(results)))
             results[-1].wait(PATIENCE)
@@ -717,6 +717,17 @@ def test_an_interrupt_raised_by_a_signal_inside_a_handler_reaches_the_caller(nam
     assert_works(machine, "Spare")
 
 
+def _end_by_a_signal(wait: Callable[[], object]) -> None:
+    main = threading.get_ident()
+    try:
+        start(lambda: signal.pthread_kill(main, signal.SIGINT))
+        wait()
+        threading.Event().wait(PATIENCE)
+    except KeyboardInterrupt:
+        return
+    pytest.fail("no interrupt came")
+
+
 def test_an_interrupt_ends_the_wait_for_a_busy_machine() -> None:
     machine = _prepared("quick")
     waits: list[Callable[[], object]] = [
@@ -725,13 +736,9 @@ def test_an_interrupt_ends_the_wait_for_a_busy_machine() -> None:
         lambda: machine.can_add("Spare"),
         lambda: machine.when("New").wait(PATIENCE),
     ]
-    main = threading.get_ident()
-    for wait in waits:
+    for wait in waits * 20:
         with busy(machine), _on(signal.SIGINT, _interrupt):
-            start(lambda: signal.pthread_kill(main, signal.SIGINT))
-            with pytest.raises(KeyboardInterrupt):
-                wait()
-                threading.Event().wait(PATIENCE)  # it came just before
+            _end_by_a_signal(wait)
         assert_works(machine, "Spare")
 
 

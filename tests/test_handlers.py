@@ -162,6 +162,13 @@ def test_two_names_of_which_one_is_known_are_a_fault(name: str) -> None:
     assert name in fault
 
 
+@pytest.mark.parametrize("name", ["load_state", "on_enter", "the_end", "emergency_exit"])
+def test_whatever_ends_like_a_handler_must_be_one(name: str) -> None:
+    (fault,) = _faults(_machine(), {name: _ignore})
+
+    assert name in fault
+
+
 @pytest.mark.parametrize("name", ["Any_exit", "Any_end", "Any_Any", "Any_Qux"])
 def test_what_any_does_not_have_is_a_fault(name: str) -> None:
     (fault,) = _faults(_machine(), {name: _ignore})
@@ -217,6 +224,7 @@ def test_what_can_not_be_called_with_one_argument_is_a_fault(fn: object) -> None
         print,
         [].append,
         id,
+        type,  # has no signature that could be read
     ],
 )
 def test_what_can_be_called_with_one_argument_is_fine(fn: object) -> None:

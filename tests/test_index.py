@@ -59,6 +59,21 @@ def test_conditions_tell_what_they_are_about() -> None:
     assert present.holds_of(0b100)
 
 
+def test_conditions_join_and_leave_the_index_they_are_given() -> None:
+    mach = _machine()
+    index = Index(mach)
+    waiter = Waiter(index)
+    condition = Present(waiter)
+    condition.on, condition.off, condition.any = 0b11, 0b100, False
+
+    condition.enlist(index)
+    assert index.interest == 0b111
+    condition.delist(index)
+    condition.delist(index)
+
+    assert index.interest == 0
+
+
 def test_a_machine_without_waiters_has_no_index_to_look_into() -> None:
     mach = _machine()
 

@@ -105,6 +105,19 @@ def test_an_unknown_name_raises_before_anything_is_queued(mach: Machine) -> None
     assert mach.time_sum() == 0
 
 
+@pytest.mark.parametrize("name", ["kind", "states", "args", "event", "error", "self", "timeout"])
+def test_args_may_have_any_name(mach: Machine, name: str) -> None:
+    seen: list[dict[str, object]] = []
+    mach.bind({"Multi_state": lambda event: seen.append(dict(event.args))})
+
+    mach.add("Multi", **{name: 1})
+    mach.set("Multi", **{name: 1})
+    mach.can_add("Multi", **{name: 1})
+    mach.send("add", "Multi", **{name: 1}).wait(5)  # type: ignore[misc, unused-ignore]
+
+    assert seen == [{name: 1}] * 3
+
+
 def test_a_set_drops_exception_unless_it_is_called(mach: Machine) -> None:
     mach.add_error("no")
     mach.set("Foo", "Exception")
@@ -229,6 +242,66 @@ def test_an_error_in_negotiation_cancels_and_becomes_an_exception(mach: Machine)
     assert mach.describe() == "(Exception:1)[Foo:0 Bar:0 Baz:0 Multi:0]"
 
 
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("name", ["Foo_enter", "Foo_state"])
+def test_an_error_in_a_mutation_that_was_queued_is_told_by_its_result(
+    mach: Machine, name: str, watched: bool
+) -> None:
+    mach.bind({name: _raise(ValueError("no"))})
+    if watched:
+        mach.add_tracer(Tracer())
+
+    result, after = mach.eval(lambda: (mach.add("Foo"), mach.add("Multi")))
+
+    assert result.wait(5).why == f"ValueError in {name}: no"
+    assert after.wait(5) == Result.EXECUTED
+    assert mach.is_active("Exception", "Multi")
+    assert not mach.is_active("Foo")
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_an_error_in_the_negotiation_of_an_auto_state_cancels_all_of_them(watched: bool) -> None:
+    mach = Machine({"Foo": State(), "One": State(auto=True), "Two": State(auto=True)})
+    mach.bind({"Two_enter": _raise(ValueError("no"))})
+    if watched:
+        mach.add_tracer(Tracer())
+
+    assert mach.add("Foo") == Result.EXECUTED
+
+    assert str(mach) == "(Foo:1 Exception:1)"
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_veto_on_one_auto_state_starts_the_negotiation_again(watched: bool) -> None:
+    mach = Machine({"Foo": State(), "One": State(auto=True), "Two": State(auto=True)})
+    heard: list[str] = []
+
+    def ask(event: Event) -> bool:
+        heard.append(event.name)
+        return event.name != "Any_Two"
+
+    if watched:
+        mach.add_tracer(Tracer())
+    mach.bind(dict.fromkeys(("One_enter", "Any_Two", "Two_enter"), ask))
+    mach.add("Foo")
+
+    assert heard == ["One_enter", "Any_Two", "One_enter"]
+    assert str(mach) == "(Foo:1 One:1)"
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_when_all_auto_states_are_vetoed_nothing_happens(watched: bool) -> None:
+    mach = Machine({"Foo": State(), "One": State(auto=True), "Two": State(auto=True)})
+    mach.bind({"Any_One": lambda event: False, "Two_enter": lambda event: False})
+    if watched:
+        mach.add_tracer(Tracer())
+
+    assert mach.add("Foo") == Result.EXECUTED
+
+    assert str(mach) == "(Foo:1)"
+    assert mach.time_sum() == 1
+
+
 def test_an_error_in_a_final_handler_puts_back_what_had_not_completed() -> None:
     mach = Machine({name: State() for name in ("A", "B", "C", "D", "E")})
     mach.add("A", "B")
@@ -315,6 +388,62 @@ def test_an_interrupt_in_a_handler_goes_on_at_once_and_leaves_the_machine_consis
     binding.unbind()
     assert mach.add("Foo").wait(5) == Result.EXECUTED
     assert mach.is_active("Foo")
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_after_an_interrupt_waiters_and_contexts_are_as_the_machine_is(
+    mach: Machine, interrupt: type[BaseException]
+) -> None:
+    mach.add("Foo")
+    ctx = mach.state_ctx("Foo")
+    gone, kept, later = mach.when_not("Foo"), mach.when_tick("Foo", 9), mach.when("Multi")
+
+    def act(event: Event) -> None:
+        if "Baz" in event.mutation.states:
+            raise interrupt
+
+    mach.bind({"Any_state": act})
+
+    with pytest.raises(interrupt):
+        mach.set("Baz")
+    assert mach.remove().wait(5) == Result.EXECUTED
+    assert mach.add("Multi").wait(5) == Result.EXECUTED
+
+    assert mach.is_active("Baz", "Multi")
+    assert ctx.expired
+    assert gone.is_set()
+    assert later.is_set()
+    assert not kept.is_set()
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_in_eval_goes_on_and_the_machine_works(
+    mach: Machine, interrupt: type[BaseException]
+) -> None:
+    def fail() -> None:
+        assert mach.add("Foo") == Result.QUEUED
+        raise interrupt
+
+    with pytest.raises(interrupt):
+        mach.eval(fail)
+
+    assert mach.when("Foo").wait(5)
+    assert mach.add("Multi").wait(5) == Result.EXECUTED
+
+
+def test_an_interrupt_leaves_what_is_queued_to_others(mach: Machine) -> None:
+    results: list[Result] = []
+
+    def act(event: Event) -> None:
+        results.extend([mach.add("Multi", n=n) for n in range(3)])
+        raise KeyboardInterrupt
+
+    mach.bind({"Foo_state": act})
+    with pytest.raises(KeyboardInterrupt):
+        mach.add("Foo")
+
+    assert [result.wait(5) for result in results] == [Result.EXECUTED] * 3
+    assert mach.tick("Multi") == 5
 
 
 def test_with_catch_errors_off_the_error_is_raised_to_the_caller() -> None:

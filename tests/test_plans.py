@@ -177,6 +177,17 @@ def test_why_is_told_for_set_and_for_dry_runs_as_well() -> None:
     assert mach.can_set("Bar").why == "Bar requires Foo, which is inactive"
 
 
+def test_why_of_a_set_does_not_call_inactive_what_the_set_itself_would_drop() -> None:
+    mach = _foo_bar_baz()
+    mach.add("Foo")
+
+    why = mach.set("Bar").why
+
+    assert mach.is_active("Foo")
+    assert why.startswith("Bar requires Foo")
+    assert "is inactive" not in why
+
+
 def test_why_is_empty_unless_it_was_canceled() -> None:
     mach = _foo_bar_baz()
 

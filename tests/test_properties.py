@@ -85,14 +85,14 @@ def some_names(rnd: Random, names: Sequence[str], count: int) -> list[str]:
     return [rnd.choice([*names, *names, EXCEPTION]) for _ in range(count)]
 
 
-def random_state(rnd: Random, names: Sequence[str]) -> StateData:
+def random_state(rnd: Random, names: Sequence[str], requirements: int) -> StateData:
     """One state that requires nothing of what it removes; defaults are left out."""
     data: StateData = {}
     if add := some_names(rnd, names, few(rnd, 3)):
         data["add"] = add
     if remove := some_names(rnd, names, few(rnd, 3)):
         data["remove"] = remove
-    require = some_names(rnd, names, 1) if rnd.randint(0, 5) == 5 else []
+    require = some_names(rnd, names, few(rnd, requirements))
     if require := [name for name in require if name not in remove]:
         data["require"] = require
     if after := some_names(rnd, names, few(rnd, 2)):
@@ -110,7 +110,9 @@ def random_schema(rnd: Random) -> SchemaData:
     declared = names.copy()
     if rnd.randint(0, 3) == 3:
         declared.insert(rnd.randint(0, len(names)), EXCEPTION)
-    return {name: random_state(rnd, names) for name in declared}
+    # Many requirements make most mutations fail, so most schemas have few
+    requirements = few(rnd, 2)
+    return {name: random_state(rnd, names, requirements) for name in declared}
 
 
 def random_script(rnd: Random, book: RuleBook) -> ScriptData:

@@ -150,6 +150,41 @@ def test_waiting_too_short_for_a_queued_result_is_a_timeout_error() -> None:
     holder.join()
 
 
+def test_an_error_that_can_not_be_shown_ends_the_mutation_of_its_caller() -> None:
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    mach = _machine()
+    busy, go_on = threading.Event(), threading.Event()
+    held: list[Result] = []
+
+    def hold(event: Event) -> None:
+        busy.set()
+        go_on.wait(30)
+
+    def fail(event: Event) -> None:
+        raise MuteError
+
+    def carry_out() -> None:
+        try:
+            held.append(mach.add("Foo"))
+        except RuntimeError:
+            pass
+
+    mach.bind({"Foo_state": hold, "Qux_state": fail})
+    holder = threading.Thread(target=carry_out)
+    holder.start()
+    assert busy.wait(30)
+    result = mach.add("Qux")
+    go_on.set()
+    holder.join(30)
+
+    assert result.wait(5) == Result.CANCELED
+    assert held == [Result.EXECUTED]
+    assert isinstance(mach.error, MuteError)
+
+
 # ---------------------------------------------------------------- mutations and events
 
 

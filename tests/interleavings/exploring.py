@@ -17,14 +17,17 @@ puts twins in their place that do the same, as atomically, where it can be seen.
 from __future__ import annotations
 
 import random
-import threading
 import time
 from contextlib import ExitStack, contextmanager
 from itertools import permutations
-from typing import TYPE_CHECKING, Final, Generic, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from unittest.mock import patch
 
 import frontrun  # type: ignore[import-untyped]
+from frontrun._tracing import (  # type: ignore[import-untyped]
+    TraceFilter,
+    set_active_trace_filter,
+)
 from frontrun._virtual_clock import VirtualClock, clock_scope  # type: ignore[import-untyped]
 from frontrun.bytecode import (  # type: ignore[import-untyped]
     BytecodeShuffler,
@@ -44,85 +47,21 @@ from asyncmachine import (
     watchdog,
 )
 from asyncmachine import threads as pool
+from tests.interleavings.twins import Background, Lock, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from asyncmachine import State
 
-__all__ = ["Background", "Seen", "explore", "known", "new_machine"]
+__all__ = ["explore", "known", "new_machine"]
 
 # A search by DPOR that comes so far is not complete, and fails.
 MOST: Final = 4000
 # How many schedules with two preemptions are drawn.
 DRAWN: Final = 100
 
-_T = TypeVar("_T")
 _S = TypeVar("_S")
-
-
-# Twins of what frontrun can not see --------------------------------------------------------
-
-
-class Seen(list[_T]):
-    """A list or deque whose every use is seen; each use is one call into C, still."""
-
-    def __iadd__(self, more: object) -> Seen[_T]:  # type: ignore[override,misc]  # FREE alone comes
-        self.append(None)  # type: ignore[arg-type]
-        return self
-
-    def __bool__(self) -> bool:
-        return len(self) > 0
-
-    def popleft(self) -> _T:
-        return self.pop(0)
-
-    def appendleft(self, item: _T) -> None:
-        self.insert(0, item)
-
-
-class _Lock:
-    """A lock that any thread may release, which frontrun does not expect of its own."""
-
-    def __init__(self) -> None:
-        self._free = threading.BoundedSemaphore(1)
-
-    def acquire(self, *, timeout: float = -1) -> bool:
-        return self._free.acquire(timeout=None if timeout < 0 else timeout)
-
-    def release(self) -> None:
-        try:
-            self._free.release()
-        except ValueError:
-            raise RuntimeError from None
-
-
-class Background:
-    """Stands for the threads of ``run_elsewhere``: one of the explored threads runs `work`.
-
-    It ends when all others have called `leave`.
-    """
-
-    def __init__(self, others: int) -> None:
-        self._others = others
-        self._given: Seen[Callable[[], object]] = Seen()
-        self._bell = threading.Semaphore(0)
-
-    def run_elsewhere(self, work: Callable[[], object]) -> None:
-        self._given.append(work)
-        self._bell.release()
-
-    def leave(self) -> None:
-        self._bell.release()
-
-    def work(self) -> None:
-        left = 0
-        while left < self._others:
-            self._bell.acquire()
-            if self._given:
-                self._given.pop(0)()
-            else:
-                left += 1
 
 
 _background: Background | None = None
@@ -154,6 +93,13 @@ def new_machine(states: Mapping[str, State] | Schema, **options: object) -> Mach
     return made
 
 
+class _Filter(TraceFilter):  # type: ignore[misc]  # frontrun has no types
+    """Threads are not to be interrupted in what interrupts them."""
+
+    def should_trace_file(self, filename: str) -> bool:
+        return filename != __file__ and bool(super().should_trace_file(filename))
+
+
 @contextmanager
 def _twins(*, pool_too: bool) -> Iterator[None]:
     assert type(oneshot.MAKING).__module__.startswith("frontrun"), "use: make interleavings"
@@ -162,7 +108,7 @@ def _twins(*, pool_too: bool) -> Iterator[None]:
         def put(module: object, name: str, twin: object) -> None:
             stack.enter_context(patch.object(module, name, twin))
 
-        put(oneshot, "allocate_lock", _Lock)
+        put(oneshot, "allocate_lock", Lock)
         for module in (oneshot, watchdog):
             put(module, "monotonic", lambda: time.monotonic())  # noqa: PLW0108 - looked up late
         for module in (queueing, index):
@@ -171,6 +117,8 @@ def _twins(*, pool_too: bool) -> Iterator[None]:
         if not pool_too:
             for module in (turns, conducting, machine, forks):
                 put(module, "run_elsewhere", _run_elsewhere)
+        set_active_trace_filter(_Filter())
+        stack.callback(set_active_trace_filter, None)
         yield
 
 
