@@ -37,31 +37,31 @@ class MachineAPI(Protocol):
 
     # Mutations
 
-    def add(self, *states: str, **args: object) -> Result:
+    def add(self, /, *states: str, **args: object) -> Result:
         """Activate states."""
 
-    def remove(self, *states: str, **args: object) -> Result:
+    def remove(self, /, *states: str, **args: object) -> Result:
         """Deactivate states."""
 
-    def set(self, *states: str, **args: object) -> Result:
+    def set(self, /, *states: str, **args: object) -> Result:
         """Activate states and deactivate all others."""
 
-    def toggle(self, *states: str, **args: object) -> Result:
+    def toggle(self, /, *states: str, **args: object) -> Result:
         """Remove states if all are active, else add them."""
 
-    def add_error(self, error: BaseException | str, *states: str, **args: object) -> Result:
+    def add_error(self, /, error: BaseException | str, *states: str, **args: object) -> Result:
         """Add ``Exception`` with an error."""
 
     def send(self, kind: Literal["add", "remove", "set"], *states: str, **args: object) -> Result:
         """Request a mutation without waiting for it."""
 
-    def can_add(self, *states: str, **args: object) -> Result:
+    def can_add(self, /, *states: str, **args: object) -> Result:
         """Ask whether ``add`` would be executed."""
 
-    def can_remove(self, *states: str, **args: object) -> Result:
+    def can_remove(self, /, *states: str, **args: object) -> Result:
         """Ask whether ``remove`` would be executed."""
 
-    def can_set(self, *states: str, **args: object) -> Result:
+    def can_set(self, /, *states: str, **args: object) -> Result:
         """Ask whether ``set`` would be executed."""
 
     # Reading

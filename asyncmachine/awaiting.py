@@ -267,7 +267,7 @@ class Awaiting(Reading):
         condition.any = any_of
         # Register first, look afterwards: see the guarantees of index.py.
         index.pending[condition] = None
-        index.inbox.append(condition)
+        index.inbox[condition] = None
         if self._now[0].active != active or self._disposed or ctx is not None:
             self._look_again(waiter, condition, ctx)
         if len(index.dead) > UNTIDY:
@@ -279,7 +279,7 @@ class Awaiting(Reading):
         index = self._waiters()
         waiter._condition = condition
         index.pending[condition] = None
-        index.inbox.append(condition)
+        index.inbox[condition] = None
         self._look_again(waiter, condition, ctx)
         if len(index.dead) > UNTIDY:
             self._tidy()

@@ -46,13 +46,13 @@ class Changing(Awaiting):
             was none.
         catch_errors: whether an error in a handler becomes an ``Exception`` mutation, or
             is raised.
-        handler_timeout: seconds that each handler may take; ``None`` for any time.
 
     """
 
     __slots__ = (
         "_bound",
         "_follow",
+        "_handler_timeout",
         "_narrator",
         "_plain",
         "_raising",
@@ -61,7 +61,6 @@ class Changing(Awaiting):
         "_watched",
         "catch_errors",
         "error",
-        "handler_timeout",
     )
 
     def __init__(
@@ -71,10 +70,10 @@ class Changing(Awaiting):
         handler_timeout: float | None,
         catch_errors: bool,
     ) -> None:
-        super().__init__(machine_id, schema, graph_of(schema, ()).node(()))
+        super().__init__(machine_id, schema, graph_of(schema, NOTHING_BOUND.shape).node(()))
         self.error: BaseException | None = None
         self.catch_errors = catch_errors
-        self.handler_timeout = handler_timeout
+        self._handler_timeout = handler_timeout
         self._bound = NOTHING_BOUND
         self._tracers: Tracers | None = None
         self._narrator: Narrator | None = None
@@ -84,10 +83,23 @@ class Changing(Awaiting):
         self._plain = True  # nobody but handlers looks at transitions
         self._watched = handler_timeout is not None
 
+    @property
+    def handler_timeout(self) -> float | None:
+        """Seconds that each handler may take; ``None`` for any time. May be changed."""
+        return self._handler_timeout
+
+    @handler_timeout.setter
+    def handler_timeout(self, seconds: float | None) -> None:
+        if seconds is not None and not seconds > 0:
+            msg = f"handler_timeout must be a positive number of seconds, not {seconds!r}"
+            raise ValueError(msg)
+        self._handler_timeout = seconds
+        self._look_who_watches()
+
     def _look_who_watches(self) -> None:
         """Take note that tracers, log level or disposal have changed."""
         told = self._tracers is not None or self._narrator is not None
-        self._watched = told or self.handler_timeout is not None
+        self._watched = told or self._handler_timeout is not None
         self._plain = not told and not self._disposed
 
     # The change ----------------------------------------------------------------------
@@ -138,9 +150,8 @@ class Changing(Awaiting):
         """Give the result to who waits for it, then let tracers know."""
         if not result and tx.moment is None:
             tx.more.accepted = False
-        request = tx.request
-        if request is not None and request.ticket is not None:
-            request.ticket.settle(result)
+        if tx.request is not None:
+            tx.request.settle(result)
         self._tx = None
         if self._tracers is not None:
             tx.more.ended_ns = perf_counter_ns()
@@ -198,9 +209,10 @@ class Changing(Awaiting):
         order = [i for i in before.order if active >> i & 1]
         order += [i for i in target.order if (active & ~before.active) >> i & 1]
         node = target.graph.node(tuple(order))
-        moved = [value for i in (*exits, *withdrawn) for value in (i, self._ticks[i] + 1)]
-        _, *moved_before = tx.moment
-        now: Moment = (node, *(*moved_before, *moved))
+        _, *moved = tx.moment
+        ticks = dict(zip(moved[::2], moved[1::2], strict=True))
+        ticks.update((i, self._ticks[i] + 1) for i in (*exits, *withdrawn))
+        now: Moment = (node, *(value for pair in ticks.items() for value in pair))
         tx.moment = self._now = now
         lay_over(self._ticks, now)
         index = self._index

@@ -172,9 +172,20 @@ class Query(Condition):
 
 
 class Idle(Condition):
-    """The queue has been drained."""
+    """The queue has been drained.
 
-    __slots__ = ()
+    Attributes:
+        list: where it is listed.
+
+    """
+
+    __slots__ = ("list",)
+
+    list: dict[Idle, None]
+
+    def leave(self) -> None:
+        """Be listed no more; by any thread."""
+        self.list.pop(self, None)
 
 
 class Gone(Condition):

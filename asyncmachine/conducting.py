@@ -23,19 +23,20 @@ from asyncmachine.threads import run_elsewhere
 from asyncmachine.transition import (
     EXECUTED,
     Canceled,
-    Cause,
     Event,
     Mutation,
     Result,
     Step,
     Transition,
+    cause_here,
 )
 from asyncmachine.watchdog import Watch
 
 if TYPE_CHECKING:
+    from asyncmachine.handlers import Handler
     from asyncmachine.plans import Plan
 
-__all__ = ["Conducting", "TurnLost", "cause_here"]
+__all__ = ["Conducting", "TurnLost"]
 
 # How long a machine without a handler_timeout waits for a listener, in seconds.
 LISTENER_PATIENCE: Final = 1.0
@@ -54,13 +55,6 @@ class TurnLost(BaseException):
         super().__init__()
         self.result: Result | None = None
         self.interrupt = interrupt
-
-
-def cause_here() -> Cause | None:
-    """Name the transition whose handler the current thread is in, if any."""
-    top = LOCAL.here.top
-    tx = top.transition if isinstance(top, Frame) and top.machine is not None else top
-    return Cause(tx.machine.id, tx.id) if isinstance(tx, Transition) else None
 
 
 class Conducting(Changing):
@@ -100,6 +94,7 @@ class Conducting(Changing):
                 if calls[number](event) is False:
                     here.top = None
                     return self._end(tx, self._veto(tx, name, number))
+            name = ""  # no handler to blame
             if plan.few and self._index is None:
                 first = plan.first
                 second = plan.second
@@ -116,6 +111,7 @@ class Conducting(Changing):
                 event.name = name
                 event.transition = tx
                 calls[number](event)
+            name = ""
             if plan.follow or self._index is not None:
                 self._settle(tx)
             here.top = self._tx = None
@@ -137,16 +133,22 @@ class Conducting(Changing):
         tx = self._transition(plan, args, request)
         try:
             here.top = Frame(self, outer, tx)
+            return self._end(tx, self._conduct(tx))
+        finally:
+            here.top = outer
+
+    def _conduct(self, tx: Transition) -> Result:
+        plan = tx.plan
+        try:
             self._tx = tx
             self._follow = None
             if self._watched or plan.listened:
                 self._begin_watched(tx)
-                result = self._conduct_watched(tx)
-            elif not plan.accepted:
-                result = plan.refusal
-            else:
-                refusal = self._negotiate(tx)
-                result = self._complete(tx) if refusal is None else refusal
+                return self._conduct_watched(tx)
+            if not plan.accepted:
+                return plan.refusal
+            refusal = self._negotiate(tx)
+            return self._complete(tx) if refusal is None else refusal
         except TurnLost:
             raise
         except BaseException as error:
@@ -154,9 +156,7 @@ class Conducting(Changing):
             if not isinstance(error, Exception):
                 self._end(tx, result)
                 raise
-        finally:
-            here.top = outer
-        return self._end(tx, result)
+            return result
 
     def _transition(self, plan: Plan, args: dict[str, object], request: Mutation) -> Transition:
         tx = Transition()
@@ -281,7 +281,7 @@ class Conducting(Changing):
         event.name = name
         event.transition = tx
         if number < 0:
-            self._tell_listener(tx, event, number)
+            self._tell_listeners(tx, event)
             return None
         tracers = self._tracers
         if self._narrator is not None:
@@ -292,7 +292,8 @@ class Conducting(Changing):
             tracers.tell("handler_start", tx, name)
         verdict: object = None
         try:
-            verdict = self._call_in_time(tx, event, number, self.handler_timeout)
+            call = self._bound.calls[number]
+            verdict = self._call_in_time(tx, event, call, number, self.handler_timeout)
         except TurnLost:
             raise
         except BaseException:
@@ -304,18 +305,23 @@ class Conducting(Changing):
             tracers.tell("handler_end", tx, name)
         return verdict
 
-    def _tell_listener(self, tx: Transition, event: Event, number: int) -> None:
+    def _tell_listeners(self, tx: Transition, event: Event) -> None:
+        """Tell all listeners to one name, those that have not been told yet."""
         patience = self.handler_timeout if self.handler_timeout is not None else LISTENER_PATIENCE
-        try:
-            self._call_in_time(tx, event, number, patience)
-        except Exception:  # noqa: BLE001 - it is the user's code
-            log_exception("error in a listener to %s of %s", event.name, self.id)
+        listeners = self._bound.listeners[event.name]
+        while tx.more.heard < len(listeners):
+            call = listeners[tx.more.heard]
+            try:
+                self._call_in_time(tx, event, call, -1, patience)
+            except Exception:  # noqa: BLE001 - it is the user's code
+                log_exception("error in a listener to %s of %s", event.name, self.id)
+            tx.more.heard += 1
+        tx.more.heard = 0
 
     def _call_in_time(
-        self, tx: Transition, event: Event, number: int, timeout: float | None
+        self, tx: Transition, event: Event, call: Handler, number: int, timeout: float | None
     ) -> object:
         """Call a handler; if it is late, another thread has gone on when it returns."""
-        call = self._bound.calls[number if number >= 0 else ~number]
         if timeout is None:
             return call(event)
         frame = LOCAL.here.top
@@ -324,11 +330,12 @@ class Conducting(Changing):
         try:
             watch.start()
             verdict = call(event)
+            in_time = watch.stop()
         except BaseException as error:
             if watch.stop():
                 raise
             raise TurnLost(None if isinstance(error, Exception) else error) from error
-        if not watch.stop():
+        if not in_time:
             raise TurnLost
         return verdict
 
@@ -346,29 +353,36 @@ class Conducting(Changing):
         outer = here.top
         try:
             here.top = Frame(self, outer, tx)
-            if number < 0:
-                log_warning(self.id, f"a listener to {event.name} is late, going on without it")
-                tx.more.step += 1
-                result = self._conduct_watched(tx)
+            try:
+                result = self._result_without(tx, event, number)
+            except TurnLost:  # late once more: yet another thread goes on
+                return
+            except BaseException as error:  # noqa: BLE001 - it is the user's code
+                result = self._fail(tx, error)
+            if tx.request is not None and tx.request.dry:
+                tx.request.settle(result)
             else:
-                result = self._time_out(tx, event, number)
-        except TurnLost:  # late once more: yet another thread goes on
-            return
-        except BaseException as error:  # noqa: BLE001 - it is the user's code
-            result = self._fail(tx, error)
+                self._end(tx, result)
         finally:
             here.top = outer
-        self._end(tx, result)
         self._carry_on()
+
+    def _result_without(self, tx: Transition, event: Event, number: int) -> Result:
+        """What becomes of a transition without the handler, or listener, that is late."""
+        if number < 0:
+            log_warning(self.id, f"a listener to {event.name} is late, going on without it")
+            tx.more.heard += 1
+            return self._conduct_watched(tx)
+        return self._time_out(tx, event, number)
 
     def _time_out(self, tx: Transition, event: Event, number: int) -> Result:
         tx.more.at = (event.name, number)
-        if self._tracers is not None:
-            self._tracers.tell("handler_end", tx, event.name)
         label = self._bound.label(number)
         error = HandlerTimeoutError(f"{label} took longer than {self.handler_timeout} s")
         if tx.request is not None and tx.request.dry:
             return Canceled(f"{type(error).__name__} in {label}: {error}")
+        if self._tracers is not None:
+            self._tracers.tell("handler_end", tx, event.name)
         return self._fail(tx, error)
 
     def _carry_on(self) -> None:
@@ -378,25 +392,28 @@ class Conducting(Changing):
 
     def _probe(self, plan: Plan, args: dict[str, object], request: Mutation) -> Result:
         """Ask the relations and the negotiation handlers, and change nothing."""
+        if plan.idle:
+            return EXECUTED
         if not plan.accepted:
             return plan.refusal
         here = LOCAL.here
         outer = here.top
         tx = self._transition(plan, args, request)
         timeout = self.handler_timeout if request.ticket is not None else None
+        name, number = "", 0
         try:
             here.top = Frame(self, outer, tx)
             for name, number in plan.negotiation:
+                if number < 0:
+                    continue  # listeners hear of what happens
                 event = Event()
                 event.name = name
                 event.transition = tx
-                tx.more.at = (name, number)
-                if number >= 0 and self._call_in_time(tx, event, number, timeout) is False:
+                call = self._bound.calls[number]
+                if self._call_in_time(tx, event, call, number, timeout) is False:
                     return Canceled(f"vetoed by {self._bound.label(number)}")
         except Exception as error:  # noqa: BLE001 - it is the user's code
-            at = tx.more.at
-            label = self._bound.label(at[1]) if at else "the machine"
-            return Canceled(f"{type(error).__name__} in {label}: {error}")
+            return Canceled(f"{type(error).__name__} in {self._bound.label(number)}: {error}")
         finally:
             here.top = outer
         return EXECUTED

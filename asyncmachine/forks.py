@@ -44,8 +44,6 @@ class Fork(OneShot):
     def __repr__(self) -> str:
         return f"<Fork of {self.ctx!r} {'done' if self._fired else 'running'}>"
 
-    _question = ".done"
-
 
 class Forks:
     """The forks of one machine that are running."""

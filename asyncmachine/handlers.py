@@ -7,7 +7,7 @@ shape share their plans, and a plan names a handler by its number in ``Bound.cal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
@@ -85,7 +85,8 @@ class Meaning(NamedTuple):
         return self.suffix in ("state", "end")
 
 
-def _splits(name: str) -> list[tuple[str, str]]:
+def splits(name: str) -> list[tuple[str, str]]:
+    """Give every way to part a name at an underscore."""
     parts = name.split("_")
     return [("_".join(parts[:i]), "_".join(parts[i:])) for i in range(1, len(parts))]
 
@@ -100,7 +101,7 @@ def parse(schema: Schema, name: str) -> list[Meaning]:
 
     """
     meanings = []
-    for left, right in _splits(name):
+    for left, right in splits(name):
         if left in schema.index and right in SUFFIXES:
             meanings.append(Meaning(left, "", right))
         if left == ANY and right in ("enter", "state"):
@@ -114,7 +115,7 @@ def parse(schema: Schema, name: str) -> list[Meaning]:
 def _looks_like_one(schema: Schema, name: str) -> bool:
     if name.rpartition("_")[2] in SUFFIXES and "_" in name:
         return True
-    return any(half in schema.index or half == ANY for pair in _splits(name) for half in pair)
+    return any(half in schema.index or half == ANY for pair in splits(name) for half in pair)
 
 
 def _suggestion(schema: Schema, name: str) -> str:
@@ -122,12 +123,12 @@ def _suggestion(schema: Schema, name: str) -> str:
     known = (*schema.names, ANY)
     near = [f"{state}_{suffix}" for state in schema.names for suffix in SUFFIXES]
     near += [f"{ANY}_enter", f"{ANY}_state"]
-    for left, right in _splits(name):
+    for left, right in splits(name):
         if left in known:
             near += [f"{left}_{other}" for other in known]
         if right in known:
             near += [f"{other}_{right}" for other in known]
-    return hint(name, near)
+    return hint(name, [each for each in near if each != f"{ANY}_{ANY}"])
 
 
 def check_name(schema: Schema, name: str) -> str:
@@ -136,7 +137,10 @@ def check_name(schema: Schema, name: str) -> str:
     if not meanings:
         return f"{name} matches no state{_suggestion(schema, name)}"
     if len(meanings) > 1:
-        readings = " or ".join(f"{m.state} and {m.other or m.suffix}" for m in meanings)
+        readings = " or ".join(
+            f"from {m.state} to {m.other}" if m.other else f"the {m.suffix} of {m.state}"
+            for m in meanings
+        )
         return f"{name} has two meanings: {readings}"
     return ""
 
@@ -159,8 +163,13 @@ class HandlerSet:
         self.listens = listens
 
 
-def collect(schema: Schema, handlers: object) -> HandlerSet:
+def collect(schema: Schema, handlers: object, ignored: Collection[str] = frozenset()) -> HandlerSet:
     """Find the handlers of an object, a module or a mapping.
+
+    Args:
+        schema: whose states they are for.
+        handlers: the object.
+        ignored: names that are no handlers, whatever they look like.
 
     Raises:
         HandlerError: with every fault found.
@@ -170,7 +179,7 @@ def collect(schema: Schema, handlers: object) -> HandlerSet:
     calls: dict[str, Handler] = {}
     faults: list[str] = []
     for name, value in found.items():
-        if name.startswith("_") or not _looks_like_one(schema, name):
+        if name.startswith("_") or name in ignored or not _looks_like_one(schema, name):
             continue
         if not callable(value):
             if parse(schema, name):
@@ -209,14 +218,13 @@ def _candidates(handlers: object) -> tuple[str, dict[str, object]]:
         return "", {str(name): value for name, value in handlers.items()}
     if isinstance(handlers, ModuleType):
         return handlers.__name__, dict(vars(handlers))
-    names = dict.fromkeys([*_class_order(type(handlers)), *getattr(handlers, "__dict__", ())])
     if isinstance(handlers, type):
-        names = dict.fromkeys([*names, *_class_order(handlers)])
-        return handlers.__name__, {name: getattr(handlers, name, None) for name in names}
+        return handlers.__name__, {name: getattr(handlers, name) for name in _class_order(handlers)}
+    names = dict.fromkeys([*_class_order(type(handlers)), *getattr(handlers, "__dict__", ())])
     return type(handlers).__name__, {
-        name: getattr(handlers, name, None)
+        name: getattr(handlers, name)
         for name in names
-        if not name.startswith("_") and not _is_property(type(handlers), name)
+        if not name.startswith("_") and not _is_computed(handlers, name)
     }
 
 
@@ -224,9 +232,16 @@ def _class_order(cls: type) -> list[str]:
     return [name for base in reversed(cls.__mro__) for name in vars(base)]
 
 
-def _is_property(cls: type, name: str) -> bool:
-    # Reading a property would run code of the user's.
-    return any(isinstance(vars(base).get(name), property) for base in cls.__mro__)
+def _is_computed(handlers: object, name: str) -> bool:
+    """Whether reading an attribute would run code of the user's, as a property does."""
+    if name in getattr(handlers, "__dict__", ()):
+        return False
+    for base in type(handlers).__mro__:
+        if name in vars(base):
+            found = vars(base)[name]
+            plain = isinstance(found, FunctionType | staticmethod | classmethod)
+            return not plain and hasattr(type(found), "__get__") and not callable(found)
+    return True
 
 
 def _arity_fault(name: str, fn: Callable[..., object], handlers: object) -> str:
@@ -266,26 +281,48 @@ class Bound:
     """All that is bound to a machine.
 
     Attributes:
-        sets: the bound objects, in binding order, and listeners.
-        calls: every callable, by its number.
+        sets: the bound objects, in binding order.
+        calls: every handler of theirs, by its number.
+        listeners: who listens to a name, in the order of the calls of ``on``.
         shape: the names alone; what plans depend on.
 
     """
 
-    __slots__ = ("calls", "sets", "shape")
+    __slots__ = ("calls", "listeners", "sets", "shape")
 
-    def __init__(self, sets: tuple[HandlerSet, ...] = ()) -> None:
+    def __init__(
+        self,
+        sets: tuple[HandlerSet, ...] = (),
+        listeners: dict[str, tuple[Handler, ...]] | None = None,
+    ) -> None:
         self.sets = sets
+        self.listeners = listeners or {}
         self.calls: list[Handler] = [call for each in sets for call in each.calls.values()]
-        self.shape: Shape = tuple((tuple(each.calls), each.listens) for each in sets)
+        self.shape: Shape = (
+            tuple(tuple(each.calls) for each in sets),
+            tuple(sorted(self.listeners)),
+        )
 
     def plus(self, more: HandlerSet) -> Bound:
         """Give what is bound once this set is bound too."""
-        return Bound((*self.sets, more))
+        if not more.listens:
+            return Bound((*self.sets, more), self.listeners)
+        listeners = dict(self.listeners)
+        for name, call in more.calls.items():
+            listeners[name] = (*listeners.get(name, ()), call)
+        return Bound(self.sets, listeners)
 
     def minus(self, gone: HandlerSet) -> Bound:
         """Give what is bound once this set is unbound."""
-        return Bound(tuple(each for each in self.sets if each is not gone))
+        if not gone.listens:
+            return Bound(tuple(each for each in self.sets if each is not gone), self.listeners)
+        listeners = dict(self.listeners)
+        for name, call in gone.calls.items():
+            rest = _without(listeners.get(name, ()), call)
+            listeners[name] = rest
+            if not rest:
+                del listeners[name]
+        return Bound(self.sets, listeners)
 
     def label(self, number: int) -> str:
         """Give the full name of a handler, for messages: ``"Handlers.Foo_enter"``."""
@@ -295,3 +332,11 @@ class Bound:
                 return f"{each.owner}.{name}" if each.owner else name
             number -= len(each.calls)
         return "?"  # pragma: no cover
+
+
+def _without(calls: tuple[Handler, ...], gone: Handler) -> tuple[Handler, ...]:
+    """The listeners without the first that is this one."""
+    for i, call in enumerate(calls):
+        if call is gone:
+            return calls[:i] + calls[i + 1 :]
+    return calls

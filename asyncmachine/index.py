@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 from weakref import ref
 
 from asyncmachine.bits import members
@@ -28,12 +28,14 @@ from asyncmachine.running import LOCAL, Frame
 from asyncmachine.waiting import StateContext, Waiter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from asyncmachine.conditions import Clocks
     from asyncmachine.plans import Node
 
     _Fired: TypeAlias = dict[Condition, Waiter]
+
+_T = TypeVar("_T")
 
 __all__ = ["Index"]
 
@@ -62,7 +64,8 @@ class Index:
         pending: every condition that is not decided yet.
         held: waiters that are kept alive, for they have callbacks.
         inbox: conditions that have not been sorted in yet.
-        dead: conditions whose waiters are gone or canceled, to be buried.
+        dead: conditions whose waiters are gone or canceled.
+        graves: those of them that have been sorted in, to be sorted out again.
         interest: bit set of the states that sorted conditions wait for.
         contexts: living contexts by state.
         lifetime: the context that lasts as long as the machine.
@@ -80,6 +83,7 @@ class Index:
         "_stale",
         "contexts",
         "dead",
+        "graves",
         "held",
         "inbox",
         "interest",
@@ -93,8 +97,9 @@ class Index:
         self.machine = machine
         self.pending: dict[Condition, None] = {}
         self.held: dict[Condition, Waiter] = {}
-        self.inbox: deque[Condition] = deque()
+        self.inbox: dict[Condition, None] = {}
         self.dead: deque[Condition] = deque()
+        self.graves: deque[Condition] = deque()
         self.interest = 0
         self.contexts: dict[int, list[ref[StateContext]]] = {}
         self.lifetime = StateContext("", 0, self)
@@ -148,8 +153,21 @@ class Index:
             if self.contexts.get(position) is refs:
                 break
         if self.machine.tick_at(position) != tick:
-            self._expire(ctx)
+            ctx.expire()
         return ctx
+
+    def bury_unsorted(self) -> None:
+        """Forget conditions whose waiters are gone, as far as that needs no turn."""
+        while self.dead:
+            try:
+                condition = self.dead.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            self.pending.pop(condition, None)
+            if isinstance(condition, Idle):
+                condition.leave()
+            elif self.inbox.pop(condition, _MISSING) is _MISSING:
+                self.graves.append(condition)
 
     # The thread that has the turn -----------------------------------------------------
 
@@ -168,7 +186,7 @@ class Index:
                         self._expire(ctx)
 
     def _expire(self, ctx: StateContext) -> None:
-        ctx.expire()
+        self._inside(ctx.expire)
         self._held_contexts.pop(ctx, None)
 
     def settle(
@@ -187,7 +205,7 @@ class Index:
 
         """
         fired: _Fired = {}
-        if self.dead:
+        if self.dead or self.graves:
             self._bury()
         if self.inbox:
             self._sort_in(fired, node, entered, args)
@@ -206,8 +224,9 @@ class Index:
         return fired
 
     def doubt(self) -> None:
-        """Have everything looked at again: an interrupt may have cut a transition short."""
-        self.inbox.extend(list(self.pending))
+        """Have everything looked at again at the next transition."""
+        self._asleep.clear()
+        self.inbox.update(dict.fromkeys(list(self.pending)))
 
     def tidy(self) -> None:
         """Clear away what has been abandoned, and look at what lies in the inbox."""
@@ -217,15 +236,12 @@ class Index:
         self._sort_in(fired, None, (), {})
         self._fire(fired)
 
-    def drained(self, idlers: list[Idle]) -> None:
-        """Set those who wait for the queue to be drained."""
-        fired: _Fired = {}
-        while idlers:
-            try:
-                self._take(idlers.pop(0), fired)
-            except IndexError:  # another thread took the last one
-                break
-        self._fire(fired)
+    def drained(self, idlers: dict[Idle, None]) -> None:
+        """Set those who wait for the queue to be drained; needs no turn."""
+        for condition in list(idlers):
+            waiter = condition()
+            if idlers.pop(condition, _MISSING) is None and self.claim(condition) and waiter:
+                waiter.set("idle")
 
     def dispose(self) -> None:
         """Set every waiter but those for disposal, and expire every context, for good."""
@@ -253,15 +269,15 @@ class Index:
             if waiter._sleepers is not None:
                 waiter._fire()
             if waiter._callbacks is not None:
-                self._call_back(waiter)
+                self._inside(waiter._fire)
 
-    def _call_back(self, waiter: Waiter) -> None:
-        """Run callbacks of the user's, which must not wait for the machine's turn."""
+    def _inside(self, call: Callable[[], _T]) -> _T:
+        """Call something of the user's, which must not wait for the machine's turn."""
         here = LOCAL.here
         outer = here.top
         try:
             here.top = Frame(self.machine, outer)
-            waiter._fire()
+            return call()
         finally:
             here.top = outer
 
@@ -276,10 +292,9 @@ class Index:
         return True
 
     def _bury(self) -> None:
-        while self.dead:
-            condition = self.dead.popleft()
-            self.pending.pop(condition, None)
-            condition.delist(self)
+        self.bury_unsorted()
+        while self.graves:
+            self.graves.popleft().delist(self)
 
     def _sort_in(
         self,
@@ -290,9 +305,8 @@ class Index:
     ) -> None:
         inbox, pending = self.inbox, self.pending
         active = self.machine.active_mask() if node is None else node.active
-        while inbox:
-            condition = inbox.popleft()
-            if condition not in pending:
+        for condition in list(inbox):
+            if inbox.pop(condition, _MISSING) is _MISSING or condition not in pending:
                 continue
             if type(condition) is Present:
                 on = condition.on
@@ -307,14 +321,15 @@ class Index:
             elif self._holds(condition):
                 self._take(condition, fired)
             elif isinstance(condition, WithArgs) and condition.state in entered:
-                later = self.machine.tick_at(condition.state) > condition.since
-                if not (later and self._take_with(condition, args, fired)):
+                if not self._take_with(condition, args, fired):
                     condition.enlist(self)
             else:
                 condition.enlist(self)
 
     def _holds(self, condition: Condition) -> bool:
         try:
+            if isinstance(condition, Query):
+                return self._inside(lambda: condition.holds(self.machine))
             return condition.holds(self.machine)
         except Exception:  # noqa: BLE001 - a query of the user's
             log_exception("error in a when_query of %r", self.machine)

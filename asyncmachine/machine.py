@@ -8,7 +8,6 @@ base of the next.
 from __future__ import annotations
 
 import os
-from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -104,9 +103,6 @@ class Machine(Living):
         log_args: Iterable[str] = (),
         catch_errors: bool = True,
     ) -> None:
-        if handler_timeout is not None and not handler_timeout > 0:
-            msg = f"handler_timeout must be a positive number of seconds, not {handler_timeout!r}"
-            raise ValueError(msg)
         if queue_limit < 1:
             msg = f"queue_limit must be at least 1, not {queue_limit!r}"
             raise ValueError(msg)
@@ -118,6 +114,8 @@ class Machine(Living):
             catch_errors,
             queue_limit,
         )
+        if handler_timeout is not None:
+            self.handler_timeout = handler_timeout  # which checks it
         self.tags = tuple(tags) if tags else ()
         self._log_level = LogLevel.NOTHING
         self._log_args = tuple(log_args) if log_args else ()
@@ -125,7 +123,8 @@ class Machine(Living):
             self.log_level = LogLevel(log_level)
         if handlers is not None:
             for each in handlers if isinstance(handlers, list | tuple) else (handlers,):
-                self._bound = self._bound.plus(collect(self.schema, each))
+                ignored = _OWN_NAMES if isinstance(each, Machine) else ()
+                self._bound = self._bound.plus(collect(self.schema, each, ignored))
             self._now = (graph_of(self.schema, self._bound.shape).node(()),)
         if tracers:
             self._tracers = Tracers(tracers)
@@ -136,39 +135,7 @@ class Machine(Living):
 
     # Mutations ------------------------------------------------------------------------
 
-    def remove(self, *states: str, **args: object) -> Result:
-        """Deactivate states.
-
-        Args:
-            states: names.
-            args: what the handlers get.
-
-        Returns:
-            The result: executed, canceled, or queued if the machine is busy.
-
-        Raises:
-            UnknownStateError: for a name that the schema lacks.
-
-        """
-        return self._mutate(REMOVE, states, args)
-
-    def set(self, *states: str, **args: object) -> Result:
-        """Activate states and deactivate all others, but for what these imply.
-
-        Args:
-            states: names; none deactivates everything.
-            args: what the handlers get.
-
-        Returns:
-            The result: executed, canceled, or queued if the machine is busy.
-
-        Raises:
-            UnknownStateError: for a name that the schema lacks.
-
-        """
-        return self._mutate(SET, states, args)
-
-    def toggle(self, *states: str, **args: object) -> Result:
+    def toggle(self, /, *states: str, **args: object) -> Result:
         """Remove states if all of them are active now, else add them.
 
         Args:
@@ -184,7 +151,7 @@ class Machine(Living):
         """
         return self._mutate(REMOVE if self.is_active(*states) else ADD, states, args)
 
-    def add_error(self, error: BaseException | str, *states: str, **args: object) -> Result:
+    def add_error(self, /, error: BaseException | str, *states: str, **args: object) -> Result:
         """Add ``Exception``, with the error as arg ``error``, and keep it as ``machine.error``.
 
         Args:
@@ -233,10 +200,10 @@ class Machine(Living):
         _check_kind(kind)
         result = self._enqueue(kind, states, args, serve=False)
         if self._baton:
-            run_elsewhere(partial(self._serve, fair=False))
+            run_elsewhere(self._serve_behind)
         return result
 
-    def can_add(self, *states: str, **args: object) -> Result:
+    def can_add(self, /, *states: str, **args: object) -> Result:
         """Ask whether ``add`` would be executed: relations and negotiation, nothing else.
 
         Waits for its turn; inside a handler of the machine it is answered on the spot.
@@ -250,11 +217,11 @@ class Machine(Living):
         """
         return self._can(ADD, states, args)
 
-    def can_remove(self, *states: str, **args: object) -> Result:
+    def can_remove(self, /, *states: str, **args: object) -> Result:
         """Ask whether ``remove`` would be executed; see `can_add`."""
         return self._can(REMOVE, states, args)
 
-    def can_set(self, *states: str, **args: object) -> Result:
+    def can_set(self, /, *states: str, **args: object) -> Result:
         """Ask whether ``set`` would be executed; see `can_add`."""
         return self._can(SET, states, args)
 
@@ -308,7 +275,8 @@ class Machine(Living):
             Result.EXECUTED
 
         """
-        found = collect(self.schema, handlers)
+        ignored = _OWN_NAMES if isinstance(handlers, Machine) else ()
+        found = collect(self.schema, handlers, ignored)
         self._rebind(lambda bound: bound.plus(found))
         return Binding(lambda: self._rebind(lambda bound: bound.minus(found)))
 
@@ -517,16 +485,14 @@ class Machine(Living):
 
         def carry_out() -> None:
             try:
-                self._serve(fair=False)
+                self._serve_behind()
                 self._await_handed()
             finally:
                 delivery._fire()
 
         if isinstance(source, Machine):
-            if source._handed is None:
-                source._handed = [delivery]
-            else:
-                source._handed.append(delivery)
+            pending = [each for each in source._handed or () if not each.happened]
+            source._handed = [*pending, delivery]
         run_elsewhere(carry_out)
 
     # For its bases ------------------------------------------------------------------------
@@ -543,6 +509,11 @@ class Machine(Living):
         self._ticks[:] = ticks
         if self._index is not None:
             self._index.expire(changed)
+            self._index.doubt()
+
+
+# What a subclass of Machine that is bound to itself has, and that is no handler.
+_OWN_NAMES: Final = frozenset(dir(Machine))
 
 
 def _check_kind(kind: str) -> None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 from _thread import allocate_lock
 from threading import RLock
 from time import monotonic
-from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,6 +105,11 @@ class OneShot:
         finally:
             self._drop_sleeper(sleeper)
 
+    @property
+    def happened(self) -> bool:
+        """Whether it has happened. Never blocks."""
+        return self._fired
+
     def _fire(self) -> None:
         """Let it happen: wake every sleeper and run every callback."""
         self._fired = True
@@ -153,13 +158,6 @@ class OneShot:
             except IndexError:  # another thread took the last one
                 return
             call_safely(callback, self)  # type: ignore[arg-type]  # a callback takes Self
-
-    def __bool__(self) -> NoReturn:
-        name = type(self).__name__
-        msg = f"a {name} has no truth value, ask it: {self._question}"
-        raise TypeError(msg)
-
-    _question = ".is_set() or .wait()"
 
 
 _T = TypeVar("_T")

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from asyncmachine.schema import Schema
     from asyncmachine.transition import Result
 
-    # The names that each bound object has, and whether it is a listener.
-    Shape: TypeAlias = tuple[tuple[tuple[str, ...], bool], ...]
+    # The names that each bound object has, and those that are listened to.
+    Shape: TypeAlias = tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]
 
 __all__ = ["Graph", "Node", "Plan", "graph_of"]
 
@@ -35,26 +35,25 @@ MOST_PLANS: Final = 4096
 MOST_GRAPHS: Final = 64
 
 AUTO: Final = "auto"
+# Stands for all listeners to a name where other handlers have a number.
+LISTENERS: Final = -1
 
 
 def _numbered(shape: Shape) -> dict[str, tuple[int, ...]]:
     """Give the numbers of the handlers of each name, in calling order.
 
-    Listeners come last, as ``~number``: a negative one.
+    All listeners to a name together come last, as ``LISTENERS``.
     """
-    offers: dict[str, tuple[int, ...]] = {}
-    heard: dict[str, tuple[int, ...]] = {}
+    bound, listened = shape
+    offers: dict[str, list[int]] = {}
     number = 0
-    for names, listens in shape:
+    for names in bound:
         for name in names:
-            if listens:
-                heard[name] = (*heard.get(name, ()), ~number)
-            else:
-                offers[name] = (*offers.get(name, ()), number)
+            offers.setdefault(name, []).append(number)
             number += 1
-    for name, numbers in heard.items():
-        offers[name] = (*offers.get(name, ()), *numbers)
-    return offers
+    for name in listened:
+        offers.setdefault(name, []).append(LISTENERS)
+    return {name: tuple(numbers) for name, numbers in offers.items()}
 
 
 class Graph:
@@ -65,25 +64,38 @@ class Graph:
     def __init__(self, schema: Schema, shape: Shape) -> None:
         self.schema = schema
         self.offers = _numbered(shape)
-        self.pairs = any(name.rpartition("_")[2] not in _SUFFIXES for name in self.offers)
+        self.pairs = any(_may_be_pair(schema, name) for name in self.offers)
         self.nodes: dict[tuple[int, ...], Node] = {}
         self.plans = 0
 
     def node(self, order: tuple[int, ...]) -> Node:
         """Give the node of these active states, in this order."""
-        return self.nodes.get(order) or self.nodes.setdefault(order, Node(self, order))
+        node = self.nodes.get(order)
+        if node is None:
+            if len(self.nodes) >= MOST_PLANS:
+                self.forget()
+            node = self.nodes.setdefault(order, Node(self, order))
+        return node
 
     def count(self) -> None:
         """Take note of a new plan, and forget all when there are too many."""
         self.plans += 1
         if self.plans > MOST_PLANS:
-            self.plans = 0
-            nodes, self.nodes = self.nodes, {}
-            for node in list(nodes.values()):
-                node.forget()
+            self.forget()
+
+    def forget(self) -> None:
+        """Drop all nodes and plans; machines go on from the nodes that they have."""
+        self.plans = 0
+        nodes, self.nodes = self.nodes, {}
+        for node in list(nodes.values()):
+            node.forget()
 
 
-_SUFFIXES: Final = frozenset(("enter", "exit", "state", "end"))
+def _may_be_pair(schema: Schema, name: str) -> bool:
+    """Whether a handler name can be parted into two states, or a state and Any."""
+    parts = name.split("_")
+    halves = (("_".join(parts[:i]), "_".join(parts[i:])) for i in range(1, len(parts)))
+    return any(a in schema.index and (b in schema.index or b == ANY) for a, b in halves)
 
 
 def graph_of(schema: Schema, shape: Shape) -> Graph:
@@ -135,7 +147,10 @@ class Node:
             UnknownStateError: for the first name that the schema lacks.
 
         """
-        plan = self.edges[kind].get(states)
+        try:
+            plan = self.edges[kind].get(states)
+        except TypeError:  # not a name, but a list of names, say
+            plan = None
         if plan is None:
             called = self.graph.schema.find(states)
             plan = self.edges[kind][states] = Plan(self, kind, called)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from asyncmachine.oneshot import OneShot
 from asyncmachine.relations import SET
-from asyncmachine.transition import Mutation
+from asyncmachine.schema import EXCEPTION
+from asyncmachine.transition import Mutation, transition_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,10 +33,11 @@ class Task(OneShot, Generic[_T]):
     Attributes:
         error: what it raised.
         thread: ident of the thread that asked for it.
+        transition: what that thread was carrying out, if anything.
 
     """
 
-    __slots__ = ("_claims", "_function", "_value", "error", "thread")
+    __slots__ = ("_claims", "_function", "_value", "error", "thread", "transition")
 
     def __init__(self, function: Callable[[], _T]) -> None:
         super().__init__()
@@ -44,6 +46,7 @@ class Task(OneShot, Generic[_T]):
         self._value: list[_T] = []
         self.error: BaseException | None = None
         self.thread = get_ident()
+        self.transition = transition_here()
 
     def claim(self) -> bool:
         """Win the right to run it, or to withdraw it; only one ever does."""
@@ -77,14 +80,11 @@ class Task(OneShot, Generic[_T]):
             raise self.error
         return self._value[0]
 
-    _question = ".wait()"
-
 
 class Queue:
     """The queue of one machine.
 
     Attributes:
-        limit: how many mutations may wait.
         waiting: mutations and tasks, oldest first.
         urgent: tasks that come before them.
         idlers: who waits for the queue to be drained.
@@ -93,6 +93,7 @@ class Queue:
     """
 
     __slots__ = (
+        "_counted",
         "_last",
         "_last_set",
         "_lock",
@@ -104,14 +105,14 @@ class Queue:
         "waiting",
     )
 
-    def __init__(self, schema: Schema, limit: int) -> None:
-        self.limit = limit
+    def __init__(self, schema: Schema) -> None:
         self.waiting: deque[Mutation | Task[object]] = deque()
         self.urgent: list[Task[object]] = []
-        self.idlers: list[Idle] = []
+        self.idlers: dict[Idle, None] = {}
         self.taken: Mutation | Task[object] | None = None
         self._schema = schema
         self._lock = RLock()
+        self._counted = 0
         # The last mutation that touches each set of related states; a set() touches all.
         self._last: dict[int, Mutation] = {}
         self._last_set: Mutation | None = None
@@ -119,12 +120,13 @@ class Queue:
     def __len__(self) -> int:
         return len(self.waiting) + len(self.urgent)
 
-    def put(self, mutation: Mutation, *, always: bool = False) -> Mutation | None:
+    def put(self, mutation: Mutation, limit: int) -> Mutation | None:
         """Queue a mutation.
 
         Args:
             mutation: the request.
-            always: whether the limit does not apply.
+            limit: how many may wait; dry runs, what pipes bring and ``Exception`` always
+                pass and do not count.
 
         Returns:
             The mutation that is queued: an earlier one if this is a duplicate of it.
@@ -135,8 +137,10 @@ class Queue:
             twin = self._twin(mutation)
             if twin is not None:
                 return twin
-            if not always and len(self.waiting) >= self.limit:
-                return None
+            if _counts(mutation):
+                if self._counted >= limit:
+                    return None
+                self._counted += 1
             self.waiting.append(mutation)
             if not mutation.dry:
                 self._remember(mutation)
@@ -158,6 +162,8 @@ class Queue:
             # Noted before it is taken out, so that no interrupt can lose it in between.
             self.taken = item = self.waiting[0]
             self.waiting.popleft()
+            if isinstance(item, Mutation) and _counts(item):
+                self._counted -= 1
             if not self.waiting:
                 self._last.clear()
                 self._last_set = None
@@ -173,6 +179,7 @@ class Queue:
                 unsettled = item.ticket is not None and item.ticket.final is None
                 if unsettled and not (self.waiting and self.waiting[0] is item):
                     self.waiting.appendleft(item)
+                    self._counted += _counts(item)
             elif item is not None and item.claimable and item not in self.urgent:
                 self.urgent.insert(0, item)
 
@@ -222,3 +229,8 @@ class Queue:
         if any(multi >> i & 1 for i in self._schema.find(mutation.states)):
             return None
         return last
+
+
+def _counts(mutation: Mutation) -> bool:
+    """Whether a mutation counts for the limit."""
+    return not (mutation.dry or mutation.passed or EXCEPTION in mutation.states)

@@ -111,7 +111,8 @@ class Reading:
 
     def has(self, *states: str) -> bool:
         """Whether all of these are states of the machine; any name may be asked for."""
-        return all(state in self.schema.index for state in states)
+        known = self.schema.index
+        return all(isinstance(state, str) and state in known for state in states)
 
     # Clocks -------------------------------------------------------------------------
 

@@ -167,11 +167,21 @@ def _references(given: object) -> tuple[str | State, ...]:
 
 
 def _joined(mine: tuple[str | State, ...], more: Relation) -> tuple[str | State, ...]:
-    return tuple(dict.fromkeys((*mine, *_references(more))))
+    references = (*mine, *_references(more))
+    named = tuple(r.name if isinstance(r, State) and r.name else r for r in references)
+    try:
+        return tuple(dict.fromkeys(named))
+    except TypeError:  # not names at all, for Schema to complain about
+        return named
 
 
 def _name_of(reference: object) -> str:
-    return reference.name if isinstance(reference, State) else str(reference)
+    return reference.name if isinstance(reference, State) else plain(reference)
+
+
+def plain(name: object) -> str:
+    """Give a name as a str and nothing more, though it may be a member of an enum."""
+    return str.__str__(name) if isinstance(name, str) else str(name)
 
 
 def group(*names: str | State) -> tuple[str | State, ...]:
@@ -221,8 +231,10 @@ class States:
         own = _declared(cls)
         order.update(dict.fromkeys(own))
         cls.names = tuple(order)
+        # References to State objects become names now, for a State that another class
+        # declares once more gets another name there.
         for name, state in own.items():
-            setattr(cls, name, StateName(name, state))
+            setattr(cls, name, StateName(name, state.extend()))
 
 
 def _declared(cls: type) -> dict[str, State]:
@@ -457,9 +469,9 @@ def _checked(source: str, given: Mapping[str, State]) -> dict[str, State]:
             where = f"{name}: {relation}"
             names = _checked_relation(where, getattr(state, relation), states, faults)
             setattr(clean, relation, names)
-        checked[str(name)] = clean
+        checked[plain(name)] = clean
         # What a state adds, and the state itself, it does not remove.
-        removed = {*clean.remove} - {*clean.add, str(name)}
+        removed = {*clean.remove} - {*clean.add, plain(name)}
         faults += (
             f"{name}: requires {each}, which it removes"
             for each in clean.require

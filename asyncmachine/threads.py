@@ -9,6 +9,7 @@ work; the thread is a daemon, so that it never keeps a program from ending.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final
@@ -62,6 +63,11 @@ class _Worker:
             self._bell.sleep()
             return False
         return True
+
+
+# A child made by fork() has none of the threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)
 
 
 def _exc_info() -> tuple[object, object, object]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from asyncmachine.moments import lay_over
 from asyncmachine.oneshot import MAKING, OneShot
-from asyncmachine.running import Blocked, is_inside
+from asyncmachine.running import LOCAL, Blocked, Frame, is_inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,6 +36,8 @@ __all__ = [
     "Step",
     "Ticket",
     "Transition",
+    "cause_here",
+    "transition_here",
 ]
 
 
@@ -105,6 +107,9 @@ class Canceled(Result):
         super().__init__("CANCELED")
         self._reason = reason
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return Canceled, (self.why,)
+
     @property
     def why(self) -> str:
         """Why it was canceled."""
@@ -141,8 +146,6 @@ class Ticket(OneShot):
     def result(self) -> Result:
         """Give the final result, or a queued one that can be waited for."""
         return _Queued(self) if self.final is None else self.final
-
-    _question = ".final"
 
 
 class _Queued(Result):
@@ -288,6 +291,11 @@ class Mutation:
         """The arguments of the request, read-only."""
         return MappingProxyType(self._args)
 
+    def settle(self, result: Result) -> None:
+        """Give the final result to whoever waits for it."""
+        if self.ticket is not None:
+            self.ticket.settle(result)
+
     @property
     def own_args(self) -> dict[str, object]:
         """The arguments themselves, for the machine that carries it out."""
@@ -314,6 +322,7 @@ class Rare:
         "data",
         "ended_ns",
         "error",
+        "heard",
         "id",
         "log",
         "started_ns",
@@ -326,7 +335,7 @@ class Rare:
         self.accepted = accepted
         self.error: BaseException | None = None
         self.at: tuple[str, int] | None = None
-        self.step = 0
+        self.step = self.heard = 0
         self.started_ns = self.ended_ns = 0
         self.data: dict[str, object] = {}
         self.steps: list[Step] = []
@@ -451,6 +460,19 @@ class Transition:
     def __repr__(self) -> str:
         outcome = "" if self.accepted else " refused"
         return f"<Transition {self.id} {self.plan.kind} {' '.join(self.plan.states)}{outcome}>"
+
+
+def transition_here() -> Transition | None:
+    """Give the transition whose handler the current thread is in, if any."""
+    top = LOCAL.here.top
+    tx = top.transition if isinstance(top, Frame) and top.machine is not None else top
+    return tx if isinstance(tx, Transition) else None
+
+
+def cause_here() -> Cause | None:
+    """Name the transition whose handler the current thread is in, if any."""
+    tx = transition_here()
+    return None if tx is None else Cause(tx.machine.id, tx.id)
 
 
 class Event:

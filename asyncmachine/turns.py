@@ -19,23 +19,25 @@ between taking it and the ``try`` that gives it back.
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from asyncmachine.changing import AUTO, RAISE
 from asyncmachine.conditions import Idle
-from asyncmachine.conducting import Conducting, TurnLost, cause_here
+from asyncmachine.conducting import Conducting, TurnLost
 from asyncmachine.errors import MachineError
-from asyncmachine.logs import log_warning
+from asyncmachine.index import UNTIDY
+from asyncmachine.logs import log_exception, log_warning
 from asyncmachine.moments import lay_over
 from asyncmachine.oneshot import MAKING, OneShot, deadline_after, time_left
 from asyncmachine.plans import graph_of
 from asyncmachine.queueing import Queue, Task
-from asyncmachine.relations import ADD
+from asyncmachine.relations import ADD, REMOVE, SET
 from asyncmachine.running import LOCAL, Blocked, Frame, is_inside
 from asyncmachine.threads import run_elsewhere
-from asyncmachine.transition import EXECUTED, Canceled, Mutation, Result, Ticket
+from asyncmachine.transition import EXECUTED, Canceled, Mutation, Result, Ticket, cause_here
 from asyncmachine.waiting import Waiter
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ FAIR_SHARE: Final = 100
 PIPE_GRACE: Final = 0.05
 
 FREE: Final = (None,)
+NO_CALLER: Final = "error in a handler of %s, with no caller to raise it to"
 DISPOSED: Final = Canceled("the machine is disposed")
 
 _T = TypeVar("_T")
@@ -87,7 +90,7 @@ class Turns(Conducting):
     # Requests -------------------------------------------------------------------------
 
     def add(  # noqa: PLR0912, PLR0915 - spelled out, for calls cost most
-        self, *states: str, **args: object
+        self, /, *states: str, **args: object
     ) -> Result:
         """Activate states.
 
@@ -152,6 +155,38 @@ class Turns(Conducting):
                 self._await_handed()
         return result
 
+    def remove(self, /, *states: str, **args: object) -> Result:
+        """Deactivate states.
+
+        Args:
+            states: names.
+            args: what the handlers get.
+
+        Returns:
+            The result: executed, canceled, or queued if the machine is busy.
+
+        Raises:
+            UnknownStateError: for a name that the schema lacks.
+
+        """
+        return self._mutate(REMOVE, states, args)
+
+    def set(self, /, *states: str, **args: object) -> Result:
+        """Activate states and deactivate all others, but for what these imply.
+
+        Args:
+            states: names; none deactivates everything.
+            args: what the handlers get.
+
+        Returns:
+            The result: executed, canceled, or queued if the machine is busy.
+
+        Raises:
+            UnknownStateError: for a name that the schema lacks.
+
+        """
+        return self._mutate(SET, states, args)
+
     def _mutate(self, kind: str, states: tuple[str, ...], args: dict[str, object]) -> Result:
         """Carry out a mutation now, or queue it if the machine is busy."""
         baton = self._baton
@@ -199,7 +234,7 @@ class Turns(Conducting):
         try:
             if self._queue is not None and len(self._queue):  # others came first
                 ticket = self._put(Mutation(plan.kind, plan.states, args))
-                self._drain(fair=True)
+                self._drain(FAIR_SHARE)
                 result = ticket.result()
             elif plan.idle:
                 return EXECUTED
@@ -208,7 +243,7 @@ class Turns(Conducting):
                 cause = cause_here()
                 request = Mutation(plan.kind, plan.states, args, cause=cause, ticket=ticket)
                 result = self._carry_out(plan, args, request)
-                self._drain(fair=True)
+                self._drain(FAIR_SHARE)
         except TurnLost as lost:
             if result is None and ticket is not None:
                 result = ticket.result()
@@ -241,13 +276,11 @@ class Turns(Conducting):
         mutation.ticket = ticket = Ticket(self)
         mutation.thread = get_ident()
         mutation.cause = cause_here()
-        unlimited = mutation.dry or bool(mutation.passed)
-        queued = self._queue_made().put(mutation, always=unlimited)
+        queued = self._queue_made().put(mutation, self.queue_limit)
         if queued is None:
-            limit = self.queue_limit
-            line = f"the queue is full ({limit}): {mutation.kind} {' '.join(mutation.states)}"
-            log_warning(self.id, line)
-            ticket.settle(Canceled(f"the queue is full ({limit})"))
+            why = f"the queue is full ({self.queue_limit})"
+            log_warning(self.id, f"{why}: {mutation.kind} {' '.join(mutation.states)}")
+            ticket.settle(Canceled(why))
         elif queued is not mutation:
             assert queued.ticket is not None
             return queued.ticket
@@ -260,23 +293,31 @@ class Turns(Conducting):
         if queue is None:
             with MAKING:
                 if self._queue is None:
-                    self._queue = Queue(self.schema, self.queue_limit)
+                    self._queue = Queue(self.schema)
                 queue = self._queue
         return queue
 
     # Carrying out ---------------------------------------------------------------------
 
-    def _serve(self, *, fair: bool = True) -> None:
-        """Carry out what is queued, unless another thread does; none is left behind."""
+    def _serve(self, share: int = FAIR_SHARE) -> None:
+        """Carry out what is queued, unless another thread does; none is left behind.
+
+        Args:
+            share: how many requests of other threads this thread carries out at most.
+
+        """
         queue = self._queue_made()
         baton = self._baton
         while queue.waiting or queue.urgent or self._follow is not None:
+            if share <= 0:
+                run_elsewhere(self._serve_behind)
+                return
             try:
                 del baton[0]
             except IndexError:
                 return  # who has it looks into the queue after giving it back
             try:
-                done = self._drain(fair=fair)
+                share = self._drain(share)
             except TurnLost as lost:
                 _known(lost)
                 return
@@ -284,17 +325,22 @@ class Turns(Conducting):
                 self._give_up(error)
                 raise
             baton += FREE
-            if not done:
-                run_elsewhere(partial(self._serve, fair=False))
-                return
-        if queue.idlers and baton and self._index is not None:
-            self._index.drained(queue.idlers)
+        if queue.idlers and baton:
+            self._waiters().drained(queue.idlers)
 
-    def _drain(self, *, fair: bool) -> bool:
-        """Carry out what is queued, having the turn; false if the share is used up."""
+    def _serve_behind(self) -> None:
+        """Carry out what is queued, on a background thread: nobody waits for it to return."""
+        try:
+            self._serve(sys.maxsize)
+        except Exception as error:  # noqa: BLE001 - it is the user's code
+            log_exception(
+                "error in a handler of %s, with no caller to raise it to", self.id, error=error
+            )
+
+    def _drain(self, share: int) -> int:
+        """Carry out what is queued, having the turn; give what is left of the share."""
         self._follow_up()
         queue = self._queue
-        share = FAIR_SHARE
         if queue is not None:
             me = get_ident()
             while (item := queue.take()) is not None:
@@ -303,13 +349,23 @@ class Turns(Conducting):
                 else:
                     self._carry_out_queued(item)
                     self._follow_up()
-                if fair and item.thread != me:
+                if item.thread != me:
                     share -= 1
                     if share <= 0 and len(queue):
-                        return False
+                        return share
         if self._tracers is not None:
-            self._tracers.tell("queue_empty", self)
-        return True
+            self._inside(partial(self._tracers.tell, "queue_empty", self))
+        return share
+
+    def _inside(self, call: Callable[[], _T], transition: object = None) -> _T:
+        """Call something that must not wait for the machine's turn, for it has it."""
+        here = LOCAL.here
+        outer = here.top
+        try:
+            here.top = Frame(self, outer, transition)
+            return call()
+        finally:
+            here.top = outer
 
     def _carry_out_queued(self, request: Mutation) -> None:
         ticket = request.ticket
@@ -366,27 +422,24 @@ class Turns(Conducting):
     def _run_task(self, task: Task[object]) -> None:
         if not task.claim():
             return
-        here = LOCAL.here
-        outer = here.top
-        try:
-            here.top = Frame(self, outer)
-            task.run()
-        finally:
-            here.top = outer
+        self._inside(task.run, task.transition)
         if isinstance(task.error, KeyboardInterrupt | SystemExit) and task.thread != get_ident():
             raise task.error
 
     def _carry_on(self) -> None:
         """Go on with what is queued, having the turn, after a late handler."""
         try:
-            self._drain(fair=False)
+            self._drain(sys.maxsize)
         except TurnLost:
             return
         except BaseException as error:
             self._give_up(error)
-            raise
+            if not isinstance(error, Exception):
+                raise
+            log_exception(NO_CALLER, self.id)
+            return
         self._baton += FREE
-        self._serve(fair=False)
+        self._serve_behind()
 
     def _give_up(self, error: BaseException) -> None:
         """Give the turn back after an error or interrupt, with the machine consistent."""
@@ -401,8 +454,8 @@ class Turns(Conducting):
                 self._queue_made().put_task(Task(self._index.tidy), urgent=True)
                 queue = self._queue
         self._baton += FREE
-        if self._follow is not None or (queue is not None and len(queue)):
-            run_elsewhere(partial(self._serve, fair=False))
+        if self._follow is not None or (queue is not None and (len(queue) or queue.idlers)):
+            run_elsewhere(self._serve_behind)
 
     # Asking and evaluating --------------------------------------------------------------
 
@@ -430,13 +483,17 @@ class Turns(Conducting):
             if not safe:
                 return fn()
             task: Task[_T] = Task(fn)
-            self._queue_made().put_task(task, urgent=True)
-            self._serve()
-            if not task.wait(timeout):
-                if task.claim():
-                    msg = f"the machine was busy for {timeout} s"
-                    raise TimeoutError(msg)
-                task.wait()  # its turn has come just now
+            try:
+                self._queue_made().put_task(task, urgent=True)
+                self._serve()
+                if not task.wait(timeout):
+                    if task.claim():
+                        msg = f"the machine was busy for {timeout} s"
+                        raise TimeoutError(msg)
+                    task.wait()  # its turn has come just now
+            except BaseException:
+                task.claim()  # after an interrupt it is not run either
+                raise
         return task.value()
 
     def _between(self, fn: Callable[[], object]) -> None:
@@ -484,17 +541,21 @@ class Turns(Conducting):
         waiter._condition = condition
         index = self._waiters()
         index.pending[condition] = None
-        self._queue_made().idlers.append(condition)
+        condition.list = self._queue_made().idlers
+        condition.list[condition] = None
         if (not self._busy() or self._disposed) and index.claim(condition):
             waiter.set("disposed" if self._disposed else "idle")
         if ctx is not None:
             waiter.bind_to(ctx)
+        if len(index.dead) > UNTIDY:
+            self._tidy()
         return waiter
 
     def _tidy(self) -> None:
-        """Clear away what has been abandoned, if nobody else is at work."""
-        index = self._index
-        if index is not None and not self._busy():
+        """Clear away what has been abandoned, as far as that is possible now."""
+        index = self._waiters()
+        index.bury_unsorted()
+        if index.graves and not self._busy():
             self._between(index.tidy)
 
 

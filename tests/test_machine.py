@@ -18,6 +18,7 @@ from asyncmachine import (
     State,
     StateContext,
     Tracer,
+    Transition,
     UnknownStateError,
     Waiter,
 )
@@ -838,3 +839,81 @@ def test_args_of_a_mutation_are_not_kept_afterwards(mach: Machine) -> None:
     assert waiters[0].args == {"id": 1}
     assert not contexts[0].expired
     assert mach.transition is None
+
+
+# ------------------------------------------- user code that the machine calls may call it
+
+
+def _ask(mach: Machine, heard: list[object]) -> None:
+    """Ask for what needs the machine's turn, inside something that the machine has called."""
+    try:
+        heard.append(mach.eval(lambda: "at once", timeout=1))
+    except TimeoutError as error:
+        heard.append(error)
+
+
+@pytest.mark.parametrize("handlers", [{}, {"Any_state": lambda event: None}], ids=["bare", "bound"])
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        pytest.param(
+            lambda mach, ask: mach.state_ctx("Foo").on_expire(lambda ctx: ask()), id="on_expire"
+        ),
+        pytest.param(
+            lambda mach, ask: mach.when_not("Foo").on_done(lambda waiter: ask()), id="on_done"
+        ),
+        pytest.param(
+            lambda mach, ask: mach.when("Multi", ctx=mach.state_ctx("Foo")).on_done(
+                lambda waiter: ask()
+            ),
+            id="on_done of a canceled waiter",
+        ),
+        pytest.param(
+            lambda mach, ask: mach.when_query(lambda clock: clock["Foo"] == 2 and ask()),
+            id="when_query",
+        ),
+        pytest.param(lambda mach, ask: mach.on("Foo_end", lambda event: ask()), id="on"),
+    ],
+)
+def test_what_the_machine_calls_may_evaluate_at_once(
+    prepare: Callable[[Machine, Callable[[], None]], object], handlers: object
+) -> None:
+    heard: list[object] = []
+    mach = Machine(_states(), handlers=handlers)
+    mach.add("Foo")
+
+    held = prepare(mach, lambda: _ask(mach, heard))
+    mach.remove("Foo")
+
+    assert {*heard} == {"at once"}
+    del held
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "machine_init",
+        "mutation_queued",
+        "transition_init",
+        "transition_start",
+        "handler_start",
+        "handler_end",
+        "transition_end",
+        "queue_empty",
+        "machine_dispose",
+    ],
+)
+def test_a_tracer_may_evaluate_at_once(hook: str) -> None:
+    heard: list[object] = []
+    tracer = Tracer()
+
+    def ask(subject: Machine | Transition, *details: object) -> None:
+        if not heard:
+            _ask(subject if isinstance(subject, Machine) else subject.machine, heard)
+
+    vars(tracer)[hook] = ask
+    with Machine(_states(), tracers=[tracer]) as mach:
+        mach.bind({"Foo_state": lambda event: mach.add("Multi")})
+        mach.add("Foo")
+
+    assert heard == ["at once"]

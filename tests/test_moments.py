@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from asyncmachine import Event, Machine, State
+from asyncmachine.handlers import Bound
 from asyncmachine.moments import lay_over
 from asyncmachine.plans import Node, graph_of
 
 
 def _node(mach: Machine) -> Node:
-    return graph_of(mach.schema, ()).node(())
+    return graph_of(mach.schema, Bound().shape).node(())
 
 
 def test_laying_a_moment_over_the_ticks_twice_is_as_good_as_once() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from asyncmachine import Event, Machine, Result, State, UnknownStateError
-from asyncmachine.plans import MOST_GRAPHS, MOST_PLANS, graph_of
+from asyncmachine import Event, Machine, Result, Schema, State, UnknownStateError
+from asyncmachine.handlers import Bound
+from asyncmachine.plans import MOST_GRAPHS, MOST_PLANS, Graph, graph_of
 
 
 class Handlers:
@@ -24,18 +25,23 @@ def _foo_bar_baz(**options: object) -> Machine:
     )
 
 
+def _graph(schema: Schema) -> Graph:
+    """The graph of machines without handlers."""
+    return graph_of(schema, Bound().shape)
+
+
 # -------------------------------------------------------------------------- sharing
 
 
 def test_machines_of_one_schema_without_handlers_share_their_graph() -> None:
     schema = Machine({"Foo": State()}).schema
 
-    assert graph_of(schema, ()) is graph_of(schema, ())
+    assert _graph(schema) is _graph(schema)
     first, second = Machine(schema), Machine(schema)
     assert first.add("Foo")
-    plans = graph_of(schema, ()).plans
+    plans = _graph(schema).plans
     assert second.add("Foo")
-    assert graph_of(schema, ()).plans == plans
+    assert _graph(schema).plans == plans
 
 
 def test_machines_that_share_plans_share_nothing_else() -> None:
@@ -53,7 +59,7 @@ def test_machines_that_share_plans_share_nothing_else() -> None:
 def test_a_graph_grows_no_further_than_it_may_and_the_machine_works_on() -> None:
     names = [f"S{i}" for i in range(14)]
     mach = Machine({name: State() for name in names})
-    graph = graph_of(mach.schema, ())
+    graph = _graph(mach.schema)
     most = 0
 
     for step in range(1, MOST_PLANS + 1000):  # a Gray code: a new set of states each time
@@ -69,7 +75,7 @@ def test_a_graph_grows_no_further_than_it_may_and_the_machine_works_on() -> None
 
 def test_auto_plans_count_too() -> None:
     mach = Machine({"Foo": State(), "Bar": State(auto=True, require="Foo")})
-    graph = graph_of(mach.schema, ())
+    graph = _graph(mach.schema)
     before = graph.plans
 
     mach.add("Foo")
@@ -114,13 +120,13 @@ def test_unbinding_takes_the_handlers_out_of_plans_that_have_been_used() -> None
 
 def test_unknown_names_never_become_plans() -> None:
     mach = _foo_bar_baz()
-    plans = graph_of(mach.schema, ()).plans
+    plans = _graph(mach.schema).plans
 
     for _ in range(3):
         with pytest.raises(UnknownStateError, match="Qux"):
             mach.add("Foo", "Qux")
 
-    assert graph_of(mach.schema, ()).plans == plans
+    assert _graph(mach.schema).plans == plans
 
 
 # ------------------------------------------------------------------------------ why

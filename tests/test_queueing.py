@@ -412,8 +412,8 @@ def test_queue_length_counts_what_waits() -> None:
 # ------------------------------------------------------------- the queue by itself
 
 
-def _queue(limit: int = 10) -> Queue:
-    return Queue(_machine().schema, limit)
+def _queue() -> Queue:
+    return Queue(_machine().schema)
 
 
 def test_urgent_tasks_come_first() -> None:
@@ -421,7 +421,7 @@ def test_urgent_tasks_come_first() -> None:
     mutation = Mutation("add", ("A",), {})
     late: Task[None] = Task(lambda: None)
     urgent: Task[None] = Task(lambda: None)
-    queue.put(mutation)
+    queue.put(mutation, 10)
     queue.put_task(late, urgent=False)
     queue.put_task(urgent, urgent=True)
 
@@ -434,12 +434,12 @@ def test_urgent_tasks_come_first() -> None:
 
 
 def test_tasks_do_not_count_for_the_limit() -> None:
-    queue = _queue(limit=1)
+    queue = _queue()
 
     queue.put_task(Task(lambda: None), urgent=False)
 
-    assert queue.put(Mutation("add", ("A",), {})) is not None
-    assert queue.put(Mutation("add", ("B",), {})) is None
+    assert queue.put(Mutation("add", ("A",), {}), 1) is not None
+    assert queue.put(Mutation("add", ("B",), {}), 1) is None
 
 
 def test_a_task_is_run_or_withdrawn_but_not_both() -> None:

@@ -44,11 +44,6 @@ def test_a_waiter_has_the_reading_half_of_an_event(mach: Machine) -> None:
     assert waiter.wait(1e12) is True
 
 
-def test_a_waiter_has_no_truth_value(mach: Machine) -> None:
-    with pytest.raises(TypeError, match="is_set"):
-        bool(mach.when("Foo"))
-
-
 def test_a_waiter_shows_what_became_of_it(mach: Machine) -> None:
     reached, canceled, disposed = mach.when("Foo"), mach.when("Bar"), mach.when("Bar")
     assert repr(reached) == "<Waiter pending>"
@@ -227,11 +222,6 @@ def test_check_raises_once_it_has_expired(mach: Machine) -> None:
 
     with pytest.raises(ContextExpired, match="Foo"):
         ctx.check()
-
-
-def test_a_context_has_no_truth_value(mach: Machine) -> None:
-    with pytest.raises(TypeError, match="expired"):
-        bool(mach.state_ctx("Foo"))
 
 
 def test_expiry_wakes_a_thread_that_sleeps_in_it(mach: Machine) -> None:

@@ -271,7 +271,7 @@ class _Interrupting(OpcodeScheduler):  # type: ignore[misc]  # frontrun has no t
         self._current = self._next()
         if self._current is None and self._error is None:
             self._error = TimeoutError("all threads wait for ever")
-        if self._current != before:
+        if self._current != before or self._current is None:
             self._condition.notify_all()
 
     def _next(self) -> int | None:
@@ -281,6 +281,7 @@ class _Interrupting(OpcodeScheduler):  # type: ignore[misc]  # frontrun has no t
                 self._plan[0] = (thread, count - 1)
                 return thread
             self._plan.pop(0)
+            self._current = None  # now it is interrupted
         if self._current is not None and self._is_ready(self._current):
             return self._current
         for thread in self._order:

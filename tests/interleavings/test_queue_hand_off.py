@@ -107,15 +107,15 @@ def test_clocks_add_up_when_three_threads_call_one_multi_state() -> None:
             super().__init__(schema, {"M_state": lambda event: self.heard.append(event.args["n"])})
 
     def call(n: int, scene: Counting) -> None:
-        scene.results[f"{n}"] = scene.machine.add("M", n=n).wait()
+        scene.results[f"{n}"] = scene.machine.add("M", n=n)
 
     def each_has_counted(scene: Counting) -> None:
         scene.rests()
-        assert set(scene.results.values()) == {Result.EXECUTED}
+        assert {each.wait(timeout=0) for each in scene.results.values()} == {Result.EXECUTED}
         assert sorted(map(str, scene.heard)) == ["0", "1", "2"]
         assert scene.machine.tick("M") == 1 + 2 + 2
 
-    explore(Counting, *(partial(call, n) for n in range(3)), holds=each_has_counted, drawn=60)
+    explore(Counting, *(partial(call, n) for n in range(3)), holds=each_has_counted, drawn=20)
 
 
 def test_a_thread_that_has_done_its_share_hands_over_to_a_background_thread() -> None:

@@ -1,0 +1,225 @@
+"""Whatever meets the disposal of its machine ends, and no thread waits for ever."""
+
+from __future__ import annotations
+
+
+import pytest
+
+from asyncmachine import Machine, MachineError, Result, State, StateContext, Waiter
+from tests.interleavings.exploring import explore, known, new_machine
+
+SCHEMA = known({"A": State(), "B": State()}, "add A", "add B")
+
+
+class Scene:
+    """A machine that one of the threads disposes."""
+
+    def __init__(self) -> None:
+        self.machine = new_machine(SCHEMA)
+        self.machine.add("B")
+        self.results: list[Result] = []
+        self.waiters: list[Waiter] = []
+        self.contexts: list[StateContext] = []
+        self.told: list[Machine] = []
+
+
+def dispose(scene: Scene) -> None:
+    scene.machine.dispose()
+    assert scene.machine.is_disposed
+
+
+def all_has_ended(scene: Scene) -> None:
+    assert scene.machine.is_disposed
+    assert scene.machine.add("A").why == "the machine is disposed"
+    assert scene.machine.queue_length == 0
+    assert scene.machine.waiters_pending == 0
+    assert all(each.is_set() for each in scene.waiters)
+    assert all(each.expired for each in scene.contexts)
+    done = scene.machine.is_active("A")
+    assert [bool(each.wait(timeout=0)) for each in scene.results] == [done] * len(scene.results)
+
+
+def test_a_mutation_is_executed_or_canceled() -> None:
+    def add(scene: Scene) -> None:
+        scene.results.append(scene.machine.add("A").wait())
+
+    explore(Scene, add, dispose, holds=all_has_ended)
+
+
+def test_mutations_of_two_threads_are_executed_or_canceled() -> None:
+    def add(scene: Scene) -> None:
+        scene.results.append(scene.machine.add("A", by="one").wait())
+
+    def remove(scene: Scene) -> None:
+        assert scene.machine.remove("B", by="another").wait() is not None
+
+    explore(Scene, add, remove, dispose, holds=all_has_ended, drawn=20)
+
+
+@pytest.mark.parametrize("kind", ["when", "when_disposed", "when_queue_empty", "when_query"])
+def test_a_waiter_that_is_made_meanwhile_is_set(kind: str) -> None:
+    def wait(scene: Scene) -> None:
+        machine = scene.machine
+        if kind == "when":
+            waiter = machine.when("A")
+        elif kind == "when_query":
+            waiter = machine.when_query(lambda clock: clock["A"] == 1)
+        else:
+            waiter = getattr(machine, kind)()
+        scene.waiters.append(waiter)
+        assert waiter.wait()
+
+    explore(Scene, wait, dispose, holds=all_has_ended)
+    print(kind)
+
+
+def test_a_waiter_that_was_made_before_is_set_once() -> None:
+    class Waiting(Scene):
+        def __init__(self) -> None:
+            super().__init__()
+            self.waiters = [self.machine.when("A")]
+            self.set: list[bool] = []
+            self.waiters[0].on_done(lambda waiter: self.set.append(waiter.disposed))
+
+    def add(scene: Waiting) -> None:
+        scene.machine.add("A")
+
+    def one_has_decided(scene: Waiting) -> None:
+        all_has_ended(scene)
+        assert scene.set == [not scene.machine.is_active("A")]
+
+    explore(Waiting, add, dispose, holds=one_has_decided)
+
+
+def test_a_context_that_is_made_meanwhile_expires() -> None:
+    def get_context(scene: Scene) -> None:
+        scene.contexts.append(scene.machine.state_ctx("B"))
+
+    explore(Scene, get_context, dispose, holds=all_has_ended)
+
+
+def test_a_waiter_bound_to_the_lifetime_is_set() -> None:
+    def wait(scene: Scene) -> None:
+        waiter = scene.machine.when("A", ctx=scene.machine.lifetime())
+        scene.waiters.append(waiter)
+        assert waiter.wait()
+
+    explore(Scene, wait, dispose, holds=all_has_ended)
+
+
+def test_a_dry_run_and_an_eval_are_answered() -> None:
+    def ask(scene: Scene) -> None:
+        assert scene.machine.can_add("A") in {Result.EXECUTED, Result.CANCELED}
+
+    def evaluate(scene: Scene) -> None:
+        assert scene.machine.eval(lambda: 6 * 7) == 42
+
+    explore(Scene, ask, dispose, holds=all_has_ended)
+    explore(Scene, evaluate, dispose, holds=all_has_ended)
+
+
+def test_a_callback_that_is_added_meanwhile_runs_once() -> None:
+    def listen(scene: Scene) -> None:
+        scene.machine.on_dispose(scene.told.append)
+
+    def it_has_run(scene: Scene) -> None:
+        all_has_ended(scene)
+        assert scene.told == [scene.machine]
+
+    explore(Scene, listen, dispose, holds=it_has_run)
+
+
+def test_two_threads_dispose_once() -> None:
+    class Listening(Scene):
+        def __init__(self) -> None:
+            super().__init__()
+            self.machine.on_dispose(self.told.append)
+
+    def it_has_run_once(scene: Scene) -> None:
+        all_has_ended(scene)
+        assert scene.told == [scene.machine]
+
+    explore(Listening, dispose, dispose, holds=it_has_run_once)
+
+
+def test_a_disposal_whose_time_is_up_happens_once_all_the_same() -> None:
+    class Listening(Scene):
+        def __init__(self) -> None:
+            super().__init__()
+            self.machine.on_dispose(self.told.append)
+
+    def dispose_in_time(scene: Scene) -> None:
+        scene.machine.dispose(timeout=1)
+
+    def add(scene: Scene) -> None:
+        scene.results.append(scene.machine.add("A"))
+
+    def it_has_run_once(scene: Scene) -> None:
+        assert scene.told == [scene.machine]
+        all_has_ended(scene)
+
+    explore(Listening, dispose_in_time, add, holds=it_has_run_once, timers=True)
+
+
+def test_a_child_that_is_built_meanwhile_is_refused_or_disposed() -> None:
+    class Parent(Scene):
+        def __init__(self) -> None:
+            super().__init__()
+            self.children: list[Machine] = []
+
+    def build(scene: Parent) -> None:
+        try:
+            scene.children.append(new_machine(SCHEMA, parent=scene.machine))
+        except MachineError:
+            pass
+
+    def no_child_lives(scene: Parent) -> None:
+        all_has_ended(scene)
+        assert all(child.is_disposed for child in scene.children)
+        assert scene.machine.children == ()
+
+    explore(Parent, build, dispose, holds=no_child_lives)
+
+
+def test_a_child_and_its_parent_are_disposed_by_two_threads() -> None:
+    class Parent(Scene):
+        def __init__(self) -> None:
+            super().__init__()
+            self.child = new_machine(SCHEMA, parent=self.machine)
+
+    def dispose_child(scene: Parent) -> None:
+        scene.child.dispose()
+        assert scene.child.is_disposed
+
+    def both_have_ended(scene: Parent) -> None:
+        all_has_ended(scene)
+        assert scene.machine.children == ()
+
+    explore(Parent, dispose_child, dispose, holds=both_have_ended)
+
+
+def test_a_mutation_that_is_sent_to_the_background_is_executed_or_canceled() -> None:
+    def send(scene: Scene) -> None:
+        scene.results.append(scene.machine.send("add", "A"))
+
+    explore(Scene, send, dispose, holds=all_has_ended, background=True, drawn=30)
+
+
+def test_two_machines_whose_threads_dispose_each_other_end() -> None:
+    class Two(Scene):
+        def __init__(self) -> None:
+            super().__init__()
+            self.other = new_machine(SCHEMA)
+            self.machine.bind({"A_state": lambda event: self.other.dispose()})
+            self.other.bind({"A_state": lambda event: self.machine.dispose()})
+
+    def neither_waits(scene: Two) -> None:
+        assert scene.machine.is_disposed or scene.other.is_disposed
+        assert scene.machine.queue_length == scene.other.queue_length == 0
+
+    explore(
+        Two,
+        lambda scene: scene.machine.add("A"),
+        lambda scene: scene.other.add("A"),
+        holds=neither_waits,
+    )
