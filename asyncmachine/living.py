@@ -162,8 +162,12 @@ class Living(Turns):
         for child in reversed(tuple(life.children)):
             told += child._dispose(deadline)
         task = Task(self._retire)
-        self._queue_made().put_task(task, urgent=False)
-        self._serve()
+        try:
+            self._queue_made().put_task(task, urgent=False)
+            self._serve()
+        except BaseException:
+            self._serve_later()
+            raise
         with Blocked(self) as safe:
             if is_inside(self) or not safe:
                 return []

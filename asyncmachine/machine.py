@@ -198,9 +198,13 @@ class Machine(Living):
 
         """
         _check_kind(kind)
-        result = self._enqueue(kind, states, args, serve=False)
-        if self._baton:
-            run_elsewhere(self._serve_behind)
+        try:
+            result = self._enqueue(kind, states, args, serve=False)
+            if self._baton:
+                run_elsewhere(self._serve_behind)
+        except BaseException:
+            self._serve_later()
+            raise
         return result
 
     def can_add(self, /, *states: str, **args: object) -> Result:

@@ -150,7 +150,11 @@ class Turns(Conducting):
         queue = self._queue
         if queue is not None:
             if queue.waiting or queue.urgent or queue.idlers:
-                self._serve()
+                try:
+                    self._serve()
+                except BaseException:
+                    self._serve_later()
+                    raise
             if self._handed is not None:
                 self._await_handed()
         return result
@@ -208,9 +212,13 @@ class Turns(Conducting):
             raise
         baton += FREE
         if self._queue is not None:
-            self._serve()
-        if self._handed is not None:
-            self._await_handed()
+            try:
+                self._serve()
+            except BaseException:
+                self._serve_later()
+                raise
+            if self._handed is not None:
+                self._await_handed()
         return result
 
     def _mutate_plainly(self, plan: Plan, args: dict[str, object]) -> Result:
@@ -266,9 +274,13 @@ class Turns(Conducting):
             return DISPOSED
         if len(positions) < len(states):
             states = tuple(self.schema.names[i] for i in positions)
-        ticket = self._put(Mutation(kind, states, args, passed=passed))
-        if serve:
-            self._serve()
+        try:
+            ticket = self._put(Mutation(kind, states, args, passed=passed))
+            if serve:
+                self._serve()
+        except BaseException:
+            self._serve_later()
+            raise
         return ticket.result()
 
     def _put(self, mutation: Mutation) -> Ticket:
@@ -327,6 +339,12 @@ class Turns(Conducting):
             baton += FREE
         if queue.idlers and baton:
             self._waiters().drained(queue.idlers)
+
+    def _serve_later(self) -> None:
+        """Have what is queued carried out although an interrupt came before this thread could."""
+        queue = self._queue_made()
+        if len(queue) or queue.idlers or self._follow is not None:
+            run_elsewhere(self._serve_behind)
 
     def _serve_behind(self) -> None:
         """Carry out what is queued, on a background thread: nobody waits for it to return."""
@@ -470,8 +488,12 @@ class Turns(Conducting):
         with Blocked(self) as safe:
             if not safe:
                 return self._probe(self._now[0].plan(kind, states), args, request)
-            ticket = self._put(request)
-            self._serve()
+            try:
+                ticket = self._put(request)
+                self._serve()
+            except BaseException:
+                self._serve_later()
+                raise
             ticket.wait()
         return ticket.result()
 
@@ -498,8 +520,12 @@ class Turns(Conducting):
 
     def _between(self, fn: Callable[[], object]) -> None:
         """Run a function before the next transition: at once if the machine is idle."""
-        self._queue_made().put_task(Task(fn), urgent=True)
-        self._serve()
+        try:
+            self._queue_made().put_task(Task(fn), urgent=True)
+            self._serve()
+        except BaseException:
+            self._serve_later()
+            raise
 
     def _rebind(
         self, change: Callable[[Bound], Bound], then: Callable[[], object] | None = None

@@ -155,7 +155,7 @@ def assert_works(machine: Machine, state: str) -> None:
     assert_consistent(machine)
 
 
-# Striking at any instruction --------------------------------------------------------------
+# Striking at any instruction ------------------------------------------------------------------
 
 PACKAGE: Final = str(Path(asyncmachine.__file__).parent)
 

@@ -131,7 +131,7 @@ def _failing(name: str, error: BaseException) -> dict[str, Callable[[Event], obj
     return {name: fail}
 
 
-# Errors ------------------------------------------------------------------------------------
+# Errors ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -267,7 +267,7 @@ def test_errors_of_several_threads_all_become_exceptions() -> None:
     assert_works(machine, "Spare")
 
 
-# Interrupts that handlers raise -----------------------------------------------------------------
+# Interrupts that handlers raise ---------------------------------------------------------------
 
 
 INTERRUPTS: list[type[BaseException]] = [KeyboardInterrupt, SystemExit]
@@ -401,7 +401,7 @@ def test_an_interrupt_in_a_listener_or_a_tracer_reaches_the_caller(
     assert_works(machine, "Spare")
 
 
-# Interrupts at every place ----------------------------------------------------------------------
+# Interrupts at every place --------------------------------------------------------------------
 
 
 class Scene:
@@ -590,7 +590,7 @@ def test_an_interrupt_at_any_place_of_a_rare_call_leaves_the_machine_sound(what:
     assert at_every_place(run, _interrupt) > 5
 
 
-# Real signals, in the main thread --------------------------------------------------------------
+# Real signals, in the main thread -------------------------------------------------------------
 
 
 @contextmanager
@@ -746,7 +746,7 @@ def test_an_interrupt_ends_the_wait_for_a_busy_machine() -> None:
         assert_works(machine, "Spare")
 
 
-# Interrupts in any thread ------------------------------------------------------------------------
+# Interrupts in any thread ---------------------------------------------------------------------
 
 
 def _raise_in(thread: int, error: type[BaseException]) -> None:

@@ -41,7 +41,7 @@ def _often() -> Iterator[None]:
         yield
 
 
-# A mutation queued as a drain ends is stuck until the next call ------------------------------
+# A mutation queued as a drain ends is stuck until the next call -------------------------------
 
 
 class AtTheEnd(Tracer):
@@ -75,7 +75,7 @@ def test_no_mutation_of_two_racing_threads_is_ever_stuck() -> None:
     assert machine.clock("Foo", "Bar") == {"Foo": 799, "Bar": 799}
 
 
-# A caller gets another mutation's result --------------------------------------------------
+# A caller gets another mutation's result ------------------------------------------------------
 
 
 def _yes_and_no() -> Machine:
@@ -117,7 +117,7 @@ def test_racing_callers_get_the_result_of_their_own_mutation() -> None:
     assert answers == [[True] * 300, [False] * 300, [False] * 300, [True] * 300]
 
 
-# Overlapping waiters lose wake-ups ---------------------------------------------------------
+# Overlapping waiters lose wake-ups ------------------------------------------------------------
 
 
 def test_waiters_on_overlapping_states_all_wake() -> None:
@@ -163,7 +163,7 @@ def test_threads_that_wait_for_overlapping_states_all_wake() -> None:
         assert together(*waits, *adds) == [True] * 9
 
 
-# A second when_args replaces the first -------------------------------------------------------
+# A second when_args replaces the first --------------------------------------------------------
 
 
 def test_a_second_when_args_leaves_the_first_alone() -> None:
@@ -179,7 +179,7 @@ def test_a_second_when_args_leaves_the_first_alone() -> None:
     assert second.args == {"id": 2, "text": "two"}
 
 
-# A waiter whose context has ended never resolves or leaks --------------------------------------
+# A waiter whose context has ended never resolves or leaks -------------------------------------
 
 
 def _all_kinds(machine: Machine) -> list[Waiter]:
@@ -253,7 +253,7 @@ def test_thousands_of_waiters_with_ended_contexts_leave_nothing_behind() -> None
     assert len(conditions) < 500
 
 
-# A late handler hangs the next one -----------------------------------------------------------
+# A late handler hangs the next one ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("late", ["Foo_enter", "Foo_state"])
@@ -295,7 +295,7 @@ def test_an_error_while_handling_exception_does_not_hang(name: str) -> None:
     assert_works(machine, "Bar")
 
 
-# Disposal leaves waiters hanging ---------------------------------------------------------------
+# Disposal leaves waiters hanging --------------------------------------------------------------
 
 
 def test_disposal_sets_every_waiter() -> None:
@@ -326,7 +326,7 @@ def test_a_waiter_made_while_the_machine_is_disposed_is_set() -> None:
         assert together(wait, dispose, wait) == [True] * 3
 
 
-# eval inside a handler deadlocks ---------------------------------------------------------------
+# eval inside a handler deadlocks --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["Foo_enter", "Foo_state", "Any_enter", "Any_state"])
@@ -352,7 +352,7 @@ def test_eval_inside_a_listener_or_an_eval_runs_at_once() -> None:
     assert [*values, outcome(nested)] == [42, 43]
 
 
-# An auto state that always fails spins for ever --------------------------------------------------
+# An auto state that always fails spins for ever -----------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["Auto_enter", "Auto_state"])
@@ -401,7 +401,7 @@ def test_two_bare_adds_of_a_multi_state_stay_two() -> None:
     assert machine.tick("Hit") == 3
 
 
-# A slow listener stalls the machine ------------------------------------------------------------
+# A slow listener stalls the machine -----------------------------------------------------------
 
 
 @pytest.mark.parametrize("timeout", [None, SHORT])
@@ -421,7 +421,7 @@ def test_a_slow_listener_does_not_stall_the_machine(name: str, timeout: float | 
     assert outcome(caller) == Result.EXECUTED
 
 
-# Reading blocks while a handler runs --------------------------------------------------------------
+# Reading blocks while a handler runs ----------------------------------------------------------
 
 
 def _read_everything(machine: Machine) -> list[object]:

@@ -336,6 +336,23 @@ def test_thousands_of_other_machines_do_as_the_oracle(objects: int, *, asking: b
             raise
 
 
+def test_from_any_clock_a_mutation_leads_where_the_oracle_says() -> None:
+    """More states and requirements than elsewhere: what decides last decides seldom."""
+    for seed in range(SWEEP):
+        rnd = Random(seed)
+        schema = {name: random_state(rnd, "ABCDEFGH", requirements=3) for name in "ABCDEFGH"}
+        pair = Pair(schema)
+        for _ in range(8):
+            clock = random_clock(rnd, pair.oracle.book)
+            request = random_request(rnd, pair.oracle.book)
+            pair.import_clock(clock)
+            try:
+                pair.mutate(request)
+            except AssertionError as error:
+                error.add_note(f"seed {seed}: {request} from {clock} in {schema}")
+                raise
+
+
 # ---------------------------------------------------------------- laws that need no oracle
 
 

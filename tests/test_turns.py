@@ -50,7 +50,7 @@ def _hits(log: Log | None = None, **options: int) -> Machine:
     return Machine(schema, handlers=log, queue_limit=options.get("queue_limit", 1000))
 
 
-# Who carries out what --------------------------------------------------------------------
+# Who carries out what -------------------------------------------------------------------------
 
 
 def test_a_thread_that_finds_the_machine_idle_carries_its_mutation_out_itself() -> None:
@@ -159,7 +159,7 @@ def test_handlers_never_run_at_the_same_time() -> None:
     assert overlaps == []
 
 
-# Nothing is left behind ------------------------------------------------------------------
+# Nothing is left behind -----------------------------------------------------------------------
 
 
 class AtTheEnd(Tracer):
@@ -254,7 +254,7 @@ def test_waiters_for_an_empty_queue_are_never_forgotten() -> None:
         assert together(*[add_and_wait] * 3) == [True] * 3
 
 
-# What comes first ------------------------------------------------------------------------
+# What comes first -----------------------------------------------------------------------------
 
 
 def test_exception_then_auto_then_eval_come_before_the_queue() -> None:
@@ -313,7 +313,7 @@ def test_evals_run_in_the_order_of_their_requests_and_before_the_queue() -> None
     assert order == [0, 1, 2, "Hit"]
 
 
-# A caller's own result -------------------------------------------------------------------
+# A caller's own result ------------------------------------------------------------------------
 
 
 def test_a_caller_that_drains_for_others_gets_its_own_result() -> None:
@@ -403,7 +403,7 @@ def test_racing_producers_never_pass_the_limit_and_lose_nothing() -> None:
     assert finals.count(EXECUTED) + finals.count(CANCELED) == 1200
 
 
-# A fair share ----------------------------------------------------------------------------
+# A fair share ---------------------------------------------------------------------------------
 
 
 def test_a_thread_hands_over_after_its_share_of_others_work() -> None:
@@ -481,7 +481,7 @@ def test_a_caller_comes_back_from_work_that_others_work_keeps_asking_for() -> No
         back.set()
 
 
-# eval ------------------------------------------------------------------------------------
+# eval -----------------------------------------------------------------------------------------
 
 
 def test_eval_gives_the_value_and_raises_the_error_also_on_a_busy_machine() -> None:
@@ -614,7 +614,7 @@ def test_eval_that_times_out_as_its_turn_comes_either_runs_or_raises() -> None:
         assert len(ran) == returned
 
 
-# Dry runs --------------------------------------------------------------------------------
+# Dry runs -------------------------------------------------------------------------------------
 
 
 def test_a_dry_run_waits_for_its_turn() -> None:
@@ -716,7 +716,7 @@ def test_tracers_do_not_hear_of_dry_runs() -> None:
     assert heard == []
 
 
-# Waiting for results ---------------------------------------------------------------------
+# Waiting for results --------------------------------------------------------------------------
 
 
 def test_a_queued_result_that_is_late_raises_a_time_out_and_can_be_waited_for_again() -> None:
@@ -789,7 +789,7 @@ def test_many_threads_may_wait_for_one_result() -> None:
     assert [outcome(each) for each in waits] == [EXECUTED] * 8
 
 
-# Machines that wait for each other ---------------------------------------------------------
+# Machines that wait for each other ------------------------------------------------------------
 
 
 def _eval(machine: Machine) -> object:
@@ -893,7 +893,7 @@ def test_two_machines_whose_handlers_mutate_each_other_never_deadlock() -> None:
         assert_works(machine, "Foo")
 
 
-# What is called back ------------------------------------------------------------------------
+# What is called back --------------------------------------------------------------------------
 
 
 def _wait_for_it(machine: Machine) -> object:
@@ -992,7 +992,7 @@ def test_a_callback_may_call_the_machine_without_hanging_it(
     assert len(calls) == 2
 
 
-# Errors that are raised --------------------------------------------------------------------
+# Errors that are raised -----------------------------------------------------------------------
 
 
 def test_an_error_is_raised_to_the_caller_whose_thread_ran_the_handler_and_the_queue_goes_on() -> (

@@ -1,0 +1,242 @@
+"""Background threads: work is started at once, and never lost on a thread that ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from asyncmachine.threads import run_elsewhere
+from tests.races import PATIENCE, Gate, outcome, start, switching_often, together
+
+
+@pytest.fixture(autouse=True)
+def _often() -> Iterator[None]:
+    with switching_often():
+        yield
+
+
+def _idents(number: int) -> list[int]:
+    """Run so many pieces of work at the same time; give the threads they ran on."""
+    barrier = threading.Barrier(number + 1)
+    idents: list[int] = []
+
+    def work() -> None:
+        idents.append(threading.get_ident())
+        barrier.wait(PATIENCE)
+
+    for _ in range(number):
+        run_elsewhere(work)
+    barrier.wait(PATIENCE)
+    return idents
+
+
+def test_work_runs_on_another_thread_which_is_a_daemon() -> None:
+    ran = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def work() -> None:
+        threads.append(threading.current_thread())
+        ran.set()
+
+    run_elsewhere(work)
+
+    assert ran.wait(PATIENCE)
+    assert threads[0] is not threading.current_thread()
+    assert threads[0].daemon
+
+
+def test_work_never_waits_for_other_work() -> None:
+    assert len(set(_idents(20))) == 20
+    assert len(set(_idents(20))) == 20
+
+
+def test_a_thread_that_has_done_its_work_takes_more() -> None:
+    idents: list[int] = []
+    for _ in range(200):
+        done = threading.Event()
+
+        def work(done: threading.Event = done) -> None:
+            idents.append(threading.get_ident())
+            done.set()
+
+        run_elsewhere(work)
+        assert done.wait(PATIENCE)
+
+    assert len(set(idents)) < 100
+
+
+def test_no_work_is_lost_when_threads_are_idle_for_no_time_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("asyncmachine.threads.KEPT", 0.0)
+
+    def ask() -> int:
+        for _ in range(150):
+            done = threading.Event()
+            run_elsewhere(done.set)
+            assert done.wait(PATIENCE)
+        return 150
+
+    assert together(*[ask] * 3) == [150] * 3
+
+
+class _LastMoment(deque[Any]):
+    """Idle threads, of which the one that retires is taken just before it can."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        super().__init__()
+        self._work = work
+        self._armed = True
+
+    def remove(self, value: object) -> None:
+        if self._armed:
+            self._armed = False
+            run_elsewhere(self._work)  # takes the only idle one
+        super().remove(value)
+
+
+def test_work_given_to_a_thread_that_is_about_to_end_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    idents: list[int] = []
+    done = threading.Event()
+
+    def work() -> None:
+        idents.append(threading.get_ident())
+        if len(idents) == 2:
+            done.set()
+
+    monkeypatch.setattr("asyncmachine.threads.KEPT", 0.0)
+    monkeypatch.setattr("asyncmachine.threads._idle", _LastMoment(work))
+    run_elsewhere(work)
+
+    assert done.wait(PATIENCE)
+    assert idents[0] == idents[1]
+
+
+def test_a_thread_that_has_nothing_to_do_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asyncmachine.threads.KEPT", 0.0)
+    monkeypatch.setattr("asyncmachine.threads._idle", deque())
+    threads: list[threading.Thread] = []
+    ran = threading.Event()
+
+    def work() -> None:
+        threads.append(threading.current_thread())
+        ran.set()
+
+    run_elsewhere(work)
+    assert ran.wait(PATIENCE)
+    threads[0].join(PATIENCE)
+
+    assert not threads[0].is_alive()
+
+
+@pytest.mark.parametrize("error", [LookupError, KeyboardInterrupt])
+def test_an_error_in_the_work_goes_to_the_hook_and_the_thread_lives_on(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hooked: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: hooked.append(args.exc_type))
+    monkeypatch.setattr("asyncmachine.threads._idle", deque())
+    gates = [Gate(), Gate()]
+    idents: list[int] = []
+
+    def work(gate: Gate) -> None:
+        idents.append(threading.get_ident())
+        gate()
+        raise error
+
+    for gate in gates:
+        run_elsewhere(lambda gate=gate: work(gate))  # type: ignore[misc]
+        gate.await_reached()
+        gate.open()
+
+    assert len(_idents(3)) == 3
+    assert hooked[0] is error
+
+
+def test_what_the_work_held_is_let_go_when_it_is_done() -> None:
+    class Held:
+        def __del__(self) -> None:
+            gone.set()
+
+        def work(self) -> None:
+            pass
+
+    gone = threading.Event()
+    run_elsewhere(Held().work)
+
+    assert gone.wait(PATIENCE)
+
+
+def test_many_threads_may_ask_at_once() -> None:
+    done: list[int] = []
+
+    def ask() -> None:
+        for n in range(100):
+            run_elsewhere(lambda n=n: done.append(n))  # type: ignore[misc]
+
+    together(*[ask] * 4)
+    barrier = threading.Barrier(2)
+    while len(done) < 400:  # each of these comes after one more piece of work
+        run_elsewhere(lambda: barrier.wait(PATIENCE))
+        barrier.wait(PATIENCE)
+
+    assert sorted(done) == sorted([*range(100)] * 4)
+
+
+def test_background_threads_do_not_keep_a_program_from_ending() -> None:
+    code = """
+import threading
+from asyncmachine import Machine, State
+machine = Machine({"Foo": State(), "Bar": State()},
+                  handlers={"Foo_state": lambda event: event.fork(threading.Event().wait and forever)})
+def forever(ctx):
+    started.set()
+    threading.Event().wait()
+started = threading.Event()
+machine.add("Foo")
+started.wait()
+machine.send("add", "Bar").wait()
+print("done")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
+    assert done.stdout.strip() == "done"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_process_has_background_threads_of_its_own() -> None:
+    code = """
+import os, threading, warnings
+warnings.simplefilter("ignore")
+from asyncmachine import Machine, State
+machine = Machine({"Foo": State(multi=True)})
+machine.send("add", "Foo").wait(5)
+pid = os.fork()
+if pid == 0:
+    machine.send("add", "Foo").wait(5)
+    print("child", machine.tick("Foo"), flush=True)
+    os._exit(0)
+print(os.waitpid(pid, 0)[1])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout.split() == ["child", "3", "0"]
+
+
+def test_the_caller_is_not_blocked() -> None:
+    gate = Gate()
+    asked = start(lambda: run_elsewhere(gate))
+    outcome(asked)
+    gate.await_reached()
+    gate.open()
