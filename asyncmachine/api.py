@@ -52,7 +52,9 @@ class MachineAPI(Protocol):
     def add_error(self, /, error: BaseException | str, *states: str, **args: object) -> Result:
         """Add ``Exception`` with an error."""
 
-    def send(self, kind: Literal["add", "remove", "set"], *states: str, **args: object) -> Result:
+    def send(
+        self, kind: Literal["add", "remove", "set"], /, *states: str, **args: object
+    ) -> Result:
         """Request a mutation without waiting for it."""
 
     def can_add(self, /, *states: str, **args: object) -> Result:

@@ -175,6 +175,7 @@ class Awaiting(Reading):
             UnknownStateError: for a name that the schema lacks.
 
         """
+        self.schema.position(state)
         return self.when_time({state: tick}, ctx=ctx)
 
     def when_query(

@@ -11,13 +11,14 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Final
 
 from asyncmachine.awaiting import Awaiting
+from asyncmachine.errors import described
 from asyncmachine.handlers import Bound
 from asyncmachine.logs import log_exception
 from asyncmachine.moments import lay_over
 from asyncmachine.plans import graph_of
 from asyncmachine.relations import ADD
 from asyncmachine.schema import EXCEPTION
-from asyncmachine.transition import Canceled, Cause, ErrorSource, Mutation, Result
+from asyncmachine.transition import Canceled, Cause, ErrorSource, Mutation, Result, Step
 
 if TYPE_CHECKING:
     from asyncmachine.moments import Moment
@@ -184,14 +185,15 @@ class Changing(Awaiting):
             tx.more.error = self.error = error
             if self._narrator is not None:
                 self._narrator.failed(tx, error)
+            if self._tracers is not None and self._tracers.wants_steps:
+                tx.steps.append(Step("error", "", name))
         if tx.moment is None:
             tx.more.accepted = False
         else:
             self._put_back(tx, name)
         if isinstance(error, Exception):
             self._raise_alarm(tx, name, label, error)
-        text = f"{type(error).__name__} in {label}: {error}"
-        return Canceled(text)
+        return Canceled(lambda: described(error, label))
 
     def _put_back(self, tx: Transition, handler: str) -> None:
         """Undo the states whose final handler has not completed; parity of clocks stays true."""

@@ -15,7 +15,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Final
 
 from asyncmachine.changing import AUTO, Changing
-from asyncmachine.errors import HandlerTimeoutError
+from asyncmachine.errors import HandlerTimeoutError, described
 from asyncmachine.logs import log_exception, log_warning
 from asyncmachine.narration import record_steps
 from asyncmachine.running import LOCAL, Frame
@@ -138,25 +138,33 @@ class Conducting(Changing):
             here.top = outer
 
     def _conduct(self, tx: Transition) -> Result:
-        plan = tx.plan
+        """Carry it out, whatever happens, and note the result with the request."""
+        request = tx.request
+        assert request is not None
         try:
             self._tx = tx
             self._follow = None
-            if self._watched or plan.listened:
-                self._begin_watched(tx)
-                return self._conduct_watched(tx)
-            if not plan.accepted:
-                return plan.refusal
-            refusal = self._negotiate(tx)
-            return self._complete(tx) if refusal is None else refusal
+            request.since = self._now
+            request.outcome = result = self._ways(tx)
         except TurnLost:
             raise
         except BaseException as error:
-            result = self._fail(tx, error)
+            request.outcome = result = self._fail(tx, error)
             if not isinstance(error, Exception):
                 self._end(tx, result)
                 raise
-            return result
+        return result
+
+    def _ways(self, tx: Transition) -> Result:
+        """Take the watched way, or the quick one."""
+        plan = tx.plan
+        if self._watched or plan.listened:
+            self._begin_watched(tx)
+            return self._conduct_watched(tx)
+        if not plan.accepted:
+            return plan.refusal
+        refusal = self._negotiate(tx)
+        return self._complete(tx) if refusal is None else refusal
 
     def _transition(self, plan: Plan, args: dict[str, object], request: Mutation) -> Transition:
         tx = Transition()
@@ -380,7 +388,7 @@ class Conducting(Changing):
         label = self._bound.label(number)
         error = HandlerTimeoutError(f"{label} took longer than {self.handler_timeout} s")
         if tx.request is not None and tx.request.dry:
-            return Canceled(f"{type(error).__name__} in {label}: {error}")
+            return Canceled(described(error, label))
         if self._tracers is not None:
             self._tracers.tell("handler_end", tx, event.name)
         return self._fail(tx, error)
@@ -413,7 +421,7 @@ class Conducting(Changing):
                 if self._call_in_time(tx, event, call, number, timeout) is False:
                     return Canceled(f"vetoed by {self._bound.label(number)}")
         except Exception as error:  # noqa: BLE001 - it is the user's code
-            return Canceled(f"{type(error).__name__} in {self._bound.label(number)}: {error}")
+            return Canceled(described(error, self._bound.label(number)))
         finally:
             here.top = outer
         return EXECUTED

@@ -30,6 +30,7 @@ __all__ = [
     "PipeOverflowError",
     "SchemaError",
     "UnknownStateError",
+    "described",
     "hint",
 ]
 
@@ -99,6 +100,21 @@ class PipeOverflowError(MachineError):
 
 class InternalError(MachineError):
     """The library broke a promise of its own. Please report it."""
+
+
+def described(error: BaseException, where: str = "") -> str:
+    """Give an error's type, where it came from and its text, whatever ``str`` of it does.
+
+    Example:
+        >>> described(ValueError("too small"), "Handlers.Foo_enter")
+        'ValueError in Handlers.Foo_enter: too small'
+
+    """
+    try:
+        text = str(error)
+    except Exception as fault:  # noqa: BLE001 - it is the user's code
+        text = f"(its text can not be had: {type(fault).__name__})"
+    return f"{type(error).__name__}{where and ' in ' + where}: {text}"
 
 
 def hint(name: object, known: Iterable[str]) -> str:

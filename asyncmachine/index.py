@@ -76,6 +76,7 @@ class Index:
         "_args",
         "_asleep",
         "_by_state",
+        "_firing",
         "_groups",
         "_heaps",
         "_held_contexts",
@@ -108,6 +109,7 @@ class Index:
         self._by_state: dict[int, dict[_Group, None]] = {}
         self._asleep: set[Node] = set()
         self._heaps: dict[int, list[tuple[int, int, Ticks]]] = {}
+        self._firing: _Fired = {}  # claimed, or just about to be, and not yet set
         self._stale = 0
         self._serial = 0
         self._args: dict[int, dict[WithArgs, None]] = {}
@@ -191,7 +193,7 @@ class Index:
 
     def settle(
         self, node: Node, changed: int, entered: Iterable[int], args: Mapping[str, object]
-    ) -> _Fired:
+    ) -> list[Condition]:
         """Set the waiters whose condition holds after a transition.
 
         Args:
@@ -201,14 +203,13 @@ class Index:
             args: what they have been activated with.
 
         Returns:
-            The waiters that have been set, by condition.
+            The conditions whose waiters have been set.
 
         """
-        fired: _Fired = {}
+        fired = self._firing
         if self.dead or self.graves:
             self._bury()
-        if self.inbox:
-            self._sort_in(fired, node, entered, args)
+        queries = list(self.queries) if self.queries and changed else ()
         if self.interest & changed:
             if self._groups and node not in self._asleep:
                 self._wake_present(node, changed, fired)
@@ -217,11 +218,11 @@ class Index:
             if self._args:
                 for position in entered:
                     self._wake_args(position, args, fired)
-        if self.queries and changed:
-            self._wake_queries(fired)
-        if fired:
-            self._fire(fired)
-        return fired
+        if queries:
+            self._wake_queries(queries, fired)
+        if self.inbox:
+            self._sort_in(fired, node, entered, args)
+        return self._fire() if fired else []
 
     def doubt(self) -> None:
         """Have everything looked at again at the next transition."""
@@ -230,11 +231,11 @@ class Index:
 
     def tidy(self) -> None:
         """Clear away what has been abandoned, and look at what lies in the inbox."""
-        fired: _Fired = {}
+        self._fire()
         self.expire(-1)
         self._bury()
-        self._sort_in(fired, None, (), {})
-        self._fire(fired)
+        self._sort_in(self._firing, None, (), {})
+        self._fire()
 
     def drained(self, idlers: dict[Idle, None]) -> None:
         """Set those who wait for the queue to be drained; needs no turn."""
@@ -262,14 +263,22 @@ class Index:
             if waiter is not None and self.claim(condition):
                 waiter.set("disposed")
 
-    def _fire(self, fired: _Fired) -> None:
-        for waiter in fired.values():
+    def _fire(self) -> list[Condition]:
+        """Set the waiters that have been taken; again after an interrupt, if one cut it short."""
+        taken = list(self._firing)
+        for condition in taken:
+            waiter = self._firing[condition]
+            if condition in self.pending:  # an interrupt came before the claim
+                del self._firing[condition]
+                continue
             waiter._condition = None  # with the waiter pending no more, nothing is to be buried
             waiter._fired = True
             if waiter._sleepers is not None:
                 waiter._fire()
             if waiter._callbacks is not None:
                 self._inside(waiter._fire)
+            del self._firing[condition]
+        return taken
 
     def _inside(self, call: Callable[[], _T]) -> _T:
         """Call something of the user's, which must not wait for the machine's turn."""
@@ -284,11 +293,14 @@ class Index:
     def _take(self, condition: Condition, fired: _Fired) -> bool:
         """Claim a condition that has come true, for its waiter to be set."""
         waiter = condition()
-        if waiter is None or self.pending.pop(condition, _MISSING) is _MISSING:
+        if waiter is None:
+            return False
+        fired[condition] = waiter  # before the claim, so that no interrupt can lose it
+        if self.pending.pop(condition, _MISSING) is _MISSING:
+            del fired[condition]
             return False
         if self.held:
             self.held.pop(condition, None)
-        fired[condition] = waiter
         return True
 
     def _bury(self) -> None:
@@ -462,11 +474,11 @@ class Index:
 
     # Functions of the clocks
 
-    def _wake_queries(self, fired: _Fired) -> None:
-        for condition in list(self.queries):
+    def _wake_queries(self, queries: Iterable[Query], fired: _Fired) -> None:
+        for condition in queries:
             if self._holds(condition):
                 self._take(condition, fired)
-                del self.queries[condition]
+                self.queries.pop(condition, None)
 
     def _lose_interest(self, position: int) -> None:
         if (

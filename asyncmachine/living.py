@@ -11,6 +11,7 @@ from asyncmachine.oneshot import MAKING, OneShot, call_safely, deadline_after, t
 from asyncmachine.queueing import Task
 from asyncmachine.running import Blocked, is_inside
 from asyncmachine.schema import ANY
+from asyncmachine.threads import run_elsewhere
 from asyncmachine.turns import Turns
 from asyncmachine.waiting import StateContext
 
@@ -161,7 +162,7 @@ class Living(Turns):
         told: list[Forks] = []
         for child in reversed(tuple(life.children)):
             told += child._dispose(deadline)
-        task = Task(self._retire)
+        task = Task(self._retire_surely)
         try:
             self._queue_made().put_task(task, urgent=False)
             self._serve()
@@ -172,9 +173,11 @@ class Living(Turns):
             if is_inside(self) or not safe:
                 return []
             if not task.wait(time_left(deadline)) and task.claim():
-                self._retire()
+                self._retire_surely()
                 self._refuse_queued()
             life.over.wait(time_left(deadline))
+        if task.error is not None and not isinstance(task.error, Exception):
+            raise task.error  # an interrupt
         return [*told, life.forks]
 
     def _living(self) -> _Life:
@@ -187,19 +190,33 @@ class Living(Turns):
         return life
 
     def _adopt(self, child: Living) -> None:
+        msg = f"the parent {self.id} is disposed"
         if self._disposed:
-            msg = f"the parent {self.id} is disposed"
             raise MachineError(msg)
-        self._living().children.append(child)
+        children = self._living().children
+        children.append(child)
+        if self._disposed and child in children:  # by another thread, just now
+            children.remove(child)
+            raise MachineError(msg)
         if self._tracers is not None:
             self._tracers.tell("submachine", self, child)
 
+    def _retire_surely(self) -> None:
+        """End the machine, though an interrupt may come."""
+        try:
+            self._retire()
+        except BaseException:
+            self._retire()
+            raise
+
     def _retire(self) -> None:
-        """Refuse mutations from now on, set all waiters, tell everybody."""
-        if self._disposed:
+        """Refuse mutations from now on, set all waiters, tell everybody; once, or once more."""
+        if self._living().over.happened:
             return
         self._disposed = True
         self._look_who_watches()
+        for child in self._living().children:  # made after its siblings were disposed
+            run_elsewhere(child.dispose)
         if self._index is not None:
             self._index.dispose()
         self._run_callbacks()

@@ -68,5 +68,8 @@ def format_args(args: Mapping[str, object], shown: Iterable[str]) -> str:
 
 
 def _short(value: object) -> str:
-    text = str(value)
+    try:
+        text = str(value)
+    except Exception as fault:  # noqa: BLE001 - it is the user's code
+        text = f"<{type(fault).__name__}>"
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."

@@ -103,6 +103,12 @@ class Machine(Living):
         log_args: Iterable[str] = (),
         catch_errors: bool = True,
     ) -> None:
+        if id is not None and not isinstance(id, str):
+            msg = f"id must be a str, not {id!r}"
+            raise TypeError(msg)
+        if parent is not None and not isinstance(parent, Machine):
+            msg = f"parent must be a Machine, not {parent!r}"
+            raise TypeError(msg)
         if queue_limit < 1:
             msg = f"queue_limit must be at least 1, not {queue_limit!r}"
             raise ValueError(msg)
@@ -116,9 +122,9 @@ class Machine(Living):
         )
         if handler_timeout is not None:
             self.handler_timeout = handler_timeout  # which checks it
-        self.tags = tuple(tags) if tags else ()
+        self.tags = _names(tags) if tags else ()
         self._log_level = LogLevel.NOTHING
-        self._log_args = tuple(log_args) if log_args else ()
+        self._log_args = _names(log_args) if log_args else ()
         if log_level:
             self.log_level = LogLevel(log_level)
         if handlers is not None:
@@ -181,7 +187,9 @@ class Machine(Living):
         self.error = error
         return self._mutate(ADD, (EXCEPTION, *states), {**args, "error": error})
 
-    def send(self, kind: Literal["add", "remove", "set"], *states: str, **args: object) -> Result:
+    def send(
+        self, kind: Literal["add", "remove", "set"], /, *states: str, **args: object
+    ) -> Result:
         """Request a mutation without carrying it out here: a background thread does.
 
         Args:
@@ -420,8 +428,8 @@ class Machine(Living):
             self._tracers = Tracers(rest) if rest else None
             self._look_who_watches()
 
-        self._between(join)
         Tracers((tracer,)).tell("machine_init", self)
+        self._between(join)
         return Binding(lambda: self._between(leave))
 
     @property
@@ -447,7 +455,7 @@ class Machine(Living):
 
     @log_args.setter
     def log_args(self, names: Iterable[str]) -> None:
-        self._log_args = tuple(names)
+        self._log_args = _names(names)
         self.log_level = self._log_level
 
     def __repr__(self) -> str:
@@ -516,6 +524,11 @@ class Machine(Living):
             self._index.doubt()
 
 
+def _names(given: Iterable[str] | str) -> tuple[str, ...]:
+    """One name or several."""
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
 # What a subclass of Machine that is bound to itself has, and that is no handler.
 _OWN_NAMES: Final = frozenset(dir(Machine))
 
@@ -538,7 +551,7 @@ def _read_snapshot(schema: Schema, data: Mapping[str, object]) -> list[int]:
         raise ValueError(msg)
     ticks = [0] * len(schema.names)
     for name, tick in zip(names, given, strict=True):
-        if name not in schema.index:
+        if not isinstance(name, str) or name not in schema.index:
             raise UnknownStateError(name, schema.names, "the snapshot")
         if not isinstance(tick, int) or isinstance(tick, bool) or tick < 0:
             msg = f"the tick of {name} is a whole number from 0, not {tick!r}"

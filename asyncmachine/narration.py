@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asyncmachine.errors import described
 from asyncmachine.logs import LogLevel, format_args, log_line
 from asyncmachine.transition import Step
 
@@ -89,7 +90,7 @@ class Narrator:
 
     def failed(self, tx: Transition, error: BaseException) -> None:
         """Tell of an error in a handler."""
-        self.say(LogLevel.OPS, f"[error] {type(error).__name__}: {error}", tx)
+        self.say(LogLevel.OPS, f"[error] {described(error)}", tx)
 
     def woken(self, tx: Transition, conditions: Iterable[Condition]) -> None:
         """Tell whose conditions have come true."""

@@ -387,7 +387,8 @@ class Plan:
         names = self.source.graph.schema.names
         note = fate.get(state)
         if note is None or state in told:
-            return "is inactive"
+            dropped = self.kind == SET and self.source.active >> state & 1
+            return "is not called, and so dropped" if dropped else "is inactive"
         told.add(state)
         other = names[note.other]
         if note.kind == "remove":

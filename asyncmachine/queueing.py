@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 from asyncmachine.oneshot import OneShot
 from asyncmachine.relations import SET
 from asyncmachine.schema import EXCEPTION
-from asyncmachine.transition import Mutation, transition_here
+from asyncmachine.transition import EXECUTED, Mutation, transition_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from asyncmachine.conditions import Idle
+    from asyncmachine.moments import Moment
     from asyncmachine.schema import Schema
 
 __all__ = ["Queue", "Task"]
@@ -171,17 +172,29 @@ class Queue:
                 self._forget(item)
             return item
 
-    def put_back(self) -> None:
-        """Put back what was taken last, unless it has begun; after an interrupt."""
+    def put_back(self, now: Moment) -> None:
+        """After an interrupt: put back what was taken last, or settle it if it has begun.
+
+        Args:
+            now: the present moment of the machine.
+
+        """
         with self._lock:
             item, self.taken = self.taken, None
             if isinstance(item, Mutation):
-                unsettled = item.ticket is not None and item.ticket.final is None
-                if unsettled and not (self.waiting and self.waiting[0] is item):
-                    self.waiting.appendleft(item)
-                    self._counted += _counts(item)
+                self._put_back(item, now)
             elif item is not None and item.claimable and item not in self.urgent:
                 self.urgent.insert(0, item)
+
+    def _put_back(self, mutation: Mutation, now: Moment) -> None:
+        if mutation.ticket is None or mutation.ticket.final is not None:
+            return
+        if mutation.outcome is None and mutation.since in (None, now):  # nothing was done
+            if not (self.waiting and self.waiting[0] is mutation):
+                self.waiting.appendleft(mutation)
+                self._counted += _counts(mutation)
+        else:
+            mutation.settle(EXECUTED if mutation.outcome is None else mutation.outcome)
 
     def snapshot(self) -> list[Mutation]:
         """Give the mutations that wait, oldest first."""

@@ -245,6 +245,8 @@ class Mutation:
         passed: ids of the machines whose pipes have forwarded it.
         quiet: no auto round follows it, for it came from an error in one.
         dry: it is only asked about, not carried out.
+        since: the moment of the machine when it was begun to be carried out, or ``None``.
+        outcome: its result, once that is certain but not yet given to who waits for it.
 
     """
 
@@ -254,8 +256,10 @@ class Mutation:
         "cause",
         "dry",
         "kind",
+        "outcome",
         "passed",
         "quiet",
+        "since",
         "states",
         "thread",
         "ticket",
@@ -285,6 +289,8 @@ class Mutation:
         self.passed = passed
         self.quiet = quiet
         self.dry = dry
+        self.since: Moment | None = None
+        self.outcome: Result | None = None
 
     @property
     def args(self) -> Mapping[str, object]:

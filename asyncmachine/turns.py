@@ -37,7 +37,16 @@ from asyncmachine.queueing import Queue, Task
 from asyncmachine.relations import ADD, REMOVE, SET
 from asyncmachine.running import LOCAL, Blocked, Frame, is_inside
 from asyncmachine.threads import run_elsewhere
-from asyncmachine.transition import EXECUTED, Canceled, Mutation, Result, Ticket, cause_here
+from asyncmachine.transition import (
+    EXECUTED,
+    Canceled,
+    Cause,
+    Mutation,
+    Result,
+    Ticket,
+    cause_here,
+    transition_here,
+)
 from asyncmachine.waiting import Waiter
 
 if TYPE_CHECKING:
@@ -251,7 +260,7 @@ class Turns(Conducting):
                 cause = cause_here()
                 request = Mutation(plan.kind, plan.states, args, cause=cause, ticket=ticket)
                 result = self._carry_out(plan, args, request)
-                self._drain(FAIR_SHARE)
+                self._drain(FAIR_SHARE, moved=True)
         except TurnLost as lost:
             if result is None and ticket is not None:
                 result = ticket.result()
@@ -286,8 +295,7 @@ class Turns(Conducting):
     def _put(self, mutation: Mutation) -> Ticket:
         """Put a mutation into the queue; give its ticket, or that of its twin there."""
         mutation.ticket = ticket = Ticket(self)
-        mutation.thread = get_ident()
-        mutation.cause = cause_here()
+        mutation.thread, mutation.cause = _origin()
         queued = self._queue_made().put(mutation, self.queue_limit)
         if queued is None:
             why = f"the queue is full ({self.queue_limit})"
@@ -355,8 +363,14 @@ class Turns(Conducting):
                 "error in a handler of %s, with no caller to raise it to", self.id, error=error
             )
 
-    def _drain(self, share: int) -> int:
-        """Carry out what is queued, having the turn; give what is left of the share."""
+    def _drain(self, share: int, *, moved: bool = False) -> int:
+        """Carry out what is queued, having the turn; give what is left of the share.
+
+        Args:
+            share: how many requests of other threads to carry out at most.
+            moved: whether this turn has carried out a mutation already.
+
+        """
         self._follow_up()
         queue = self._queue
         if queue is not None:
@@ -367,11 +381,12 @@ class Turns(Conducting):
                 else:
                     self._carry_out_queued(item)
                     self._follow_up()
+                    moved = moved or not item.dry
                 if item.thread != me:
                     share -= 1
                     if share <= 0 and len(queue):
                         return share
-        if self._tracers is not None:
+        if moved and self._tracers is not None and not self._disposed:
             self._inside(partial(self._tracers.tell, "queue_empty", self))
         return share
 
@@ -399,6 +414,7 @@ class Turns(Conducting):
         elif request.passed and plan.accepted and not plan.changed:
             ticket.settle(EXECUTED)  # a pipe asks for what already is
         elif plan.bare and self._plain:
+            request.since = self._now
             ticket.settle(self._glide(plan, args))
         else:
             self._carry_out(plan, args, request)
@@ -466,7 +482,7 @@ class Turns(Conducting):
         queue = self._queue
         if not isinstance(error, Exception):
             if queue is not None:
-                queue.put_back()
+                queue.put_back(self._now)
             if self._index is not None:
                 self._index.doubt()
                 self._queue_made().put_task(Task(self._index.tidy), urgent=True)
@@ -515,6 +531,7 @@ class Turns(Conducting):
                     task.wait()  # its turn has come just now
             except BaseException:
                 task.claim()  # after an interrupt it is not run either
+                self._serve_later()
                 raise
         return task.value()
 
@@ -583,6 +600,18 @@ class Turns(Conducting):
         index.bury_unsorted()
         if index.graves and not self._busy():
             self._between(index.tidy)
+
+
+def _origin() -> tuple[int, Cause | None]:
+    """On whose behalf, and because of what, the current thread asks for something.
+
+    What a handler asks for is asked on behalf of who caused its transition.
+    """
+    tx = transition_here()
+    if tx is None:
+        return get_ident(), None
+    thread = tx.request.thread if tx.request is not None else 0
+    return thread or get_ident(), Cause(tx.machine.id, tx.id)
 
 
 def _known(lost: TurnLost) -> Result:
