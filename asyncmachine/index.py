@@ -462,8 +462,11 @@ class Index:
                 self.drop_args(condition)
 
     def _take_with(self, condition: WithArgs, args: Mapping[str, object], fired: _Fired) -> bool:
+        # One that was made during this activation waits for the next.
+        if self.machine.tick_at(condition.state) <= condition.since:
+            return False
         try:
-            if not condition.matches(args):
+            if not self._inside(lambda: condition.matches(args)):
                 return False
         except Exception:  # noqa: BLE001 - an __eq__ of the user's
             log_exception("error when comparing args of %r", self.machine)

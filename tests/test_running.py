@@ -67,12 +67,15 @@ def test_who_holds_a_machine_may_wait_for_another_but_not_for_itself() -> None:
             assert not safe
 
 
+MACHINES: dict[str, object] = {name: object() for name in "abcdxyz"}
+
+
 class Waiting:
     """A thread that is inside some machines and waits for another one, until it is let go."""
 
-    def __init__(self, machines: tuple[str, ...], awaited: str) -> None:
-        self._machines = machines
-        self._awaited = awaited
+    def __init__(self, machines: str, awaited: str) -> None:
+        self._machines = [MACHINES[name] for name in machines]
+        self._awaited = MACHINES[awaited]
         self._declared = threading.Event()
         self._end = threading.Event()
 
@@ -110,15 +113,15 @@ def test_a_wait_that_closes_a_ring_is_not_safe(
 ) -> None:
     with ExitStack() as stack:
         for machines, other in waiting:
-            stack.enter_context(Waiting(tuple(machines), other))
-        with inside(*mine), Blocked(awaited) as answer:
+            stack.enter_context(Waiting(machines, other))
+        with inside(*(MACHINES[name] for name in mine)), Blocked(MACHINES[awaited]) as answer:
             assert answer is safe
 
 
 def test_a_wait_that_is_over_stands_in_nobodys_way() -> None:
-    with Waiting(("b",), "a"):
+    with Waiting("b", "a"):
         pass
-    with inside("a"), Blocked("b") as safe:
+    with inside(MACHINES["a"]), Blocked(MACHINES["b"]) as safe:
         assert safe
 
 

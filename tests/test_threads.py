@@ -196,12 +196,12 @@ def test_background_threads_do_not_keep_a_program_from_ending() -> None:
     code = """
 import threading
 from asyncmachine import Machine, State
-machine = Machine({"Foo": State(), "Bar": State()},
-                  handlers={"Foo_state": lambda event: event.fork(threading.Event().wait and forever)})
+started = threading.Event()
 def forever(ctx):
     started.set()
     threading.Event().wait()
-started = threading.Event()
+handlers = {"Foo_state": lambda event: event.fork(forever)}
+machine = Machine({"Foo": State(), "Bar": State()}, handlers=handlers)
 machine.add("Foo")
 started.wait()
 machine.send("add", "Bar").wait()
