@@ -109,8 +109,9 @@ def _switch_and_any_are_whole(machine: Machine) -> bool:
 
 
 def _inspection_is_whole(machine: Machine) -> bool:
-    lines = [line.split() for line in machine.inspect().splitlines() if line.startswith("  [")]
-    return all((int(line[-1]) % 2 == 1) == ("[x]" in line) for line in lines)
+    lines = [line for line in machine.inspect().splitlines() if line.startswith("  [")]
+    ticks = [int(line[5:].split()[1]) for line in lines]
+    return [line[3] == "x" for line in lines] == [tick % 2 == 1 for tick in ticks]
 
 
 CHECKS = [

@@ -72,7 +72,7 @@ def _fulfil(machine: Machine) -> bool:
     return bool(machine.set("Foo", "Bar", n=1).wait(PATIENCE))
 
 
-# Registration against transitions ----------------------------------------------------------------
+# Registration against transitions -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("handled", ["no handler", "a handler", "queued"])
@@ -100,8 +100,9 @@ def test_no_wake_up_is_lost_when_a_waiter_is_made_during_the_transition(
 @pytest.mark.parametrize("name", ["Any_Foo", "Foo_enter", "Foo_state", "Any_state"])
 def test_a_waiter_that_is_made_in_the_middle_of_the_transition_is_set(name: str, kind: str) -> None:
     gate = Gate()
-    machine = _machine({name: gate})
+    machine = _machine()
     machine.add("Work")
+    machine.bind({name: gate})
     caller = start(partial(_fulfil, machine))
     gate.await_reached()
 
@@ -167,14 +168,14 @@ def test_threads_hand_a_ball_to_each_other_by_waiting() -> None:
         for turn in range(150):
             if not machine.when(mine).wait(PATIENCE):
                 return turn
-            machine.add(theirs)
+            machine.add(theirs).wait(PATIENCE)
         return 150
 
     machine.add("Ping")
     assert together(partial(play, "Ping", "Pong"), partial(play, "Pong", "Ping")) == [150, 150]
 
 
-# Cancel, expiry and disposal against being set -----------------------------------------------------
+# Cancel, expiry and disposal against being set ------------------------------------------------
 
 
 def _ends(machine: Machine, waiter: Waiter) -> dict[str, Callable[[], object]]:
@@ -185,6 +186,10 @@ def _ends(machine: Machine, waiter: Waiter) -> dict[str, Callable[[], object]]:
         "expire": lambda: machine.remove("Work").wait(PATIENCE),
         "dispose": machine.dispose,
     }
+
+
+def _note_how(noted: list[tuple[bool, bool]], waiter: Waiter) -> None:
+    noted.append((waiter.canceled, waiter.disposed))
 
 
 @pytest.mark.parametrize(
@@ -207,7 +212,7 @@ def test_of_several_ends_exactly_one_is_the_end_of_a_waiter(ends: tuple[str, ...
         machine.add("Work")
         waiter = machine.when("Foo", ctx=machine.state_ctx("Work"))
         called: list[tuple[bool, bool]] = []
-        waiter.on_done(lambda each, c=called: c.append((each.canceled, each.disposed)))
+        waiter.on_done(partial(_note_how, called))
         sleeper = start(partial(waiter.wait, PATIENCE))
 
         together(*(_ends(machine, waiter)[end] for end in ends))
@@ -252,7 +257,7 @@ def test_callbacks_that_are_added_as_a_waiter_is_set_are_each_called_once() -> N
         assert called == [waiter] * 10
 
 
-# Contexts ----------------------------------------------------------------------------------------
+# Contexts -------------------------------------------------------------------------------------
 
 
 def test_contexts_of_racing_activations_all_expire_at_the_end_of_theirs() -> None:
@@ -331,7 +336,7 @@ def test_a_waiter_bound_to_a_context_that_ends_meanwhile_is_never_forgotten() ->
         assert machine.waiters_pending == 0
 
 
-# Several waiters --------------------------------------------------------------------------------
+# Several waiters ------------------------------------------------------------------------------
 
 
 def test_wait_any_gives_one_that_is_set_whichever_comes_first() -> None:
@@ -346,8 +351,7 @@ def test_wait_any_gives_one_that_is_set_whichever_comes_first() -> None:
         def add(machine: Machine) -> bool:
             return bool(machine.add("Foo"))
 
-        jobs = [wait, partial(add, first), wait, partial(add, second)]
-        assert together(*jobs) == [True] * 4
+        assert together(wait, partial(add, first), wait, partial(add, second)) == [True] * 4
 
 
 def test_wait_any_gives_the_first_in_order_of_those_that_are_set() -> None:
@@ -430,7 +434,7 @@ def test_futures_can_be_awaited() -> None:
     assert asyncio.run(wait()).is_set()
 
 
-# Abandoned waiters -------------------------------------------------------------------------------
+# Abandoned waiters ----------------------------------------------------------------------------
 
 
 def test_abandoned_waiters_leave_the_machine_while_others_mutate_it() -> None:

@@ -3,19 +3,22 @@
 Two searches, both over single bytecodes, both under frontrun's scheduler and virtual clock,
 so that time passes only when all threads wait, and a wait without end is found at once:
 
-- frontrun's DPOR: one schedule for each order of accesses that conflict, up to a number of
-  preemptions. It is quick, but what it does not see as an access it takes for harmless.
-- All schedules with one preemption: each thread is interrupted after each of its bytecodes
-  by all others, which run until they end or have to wait; and a fixed number of schedules
-  with two. This knows nothing of accesses, so there is nothing that it does not see.
+- All schedules with one preemption: each thread is interrupted before each of its bytecodes
+  by all others, which run until they end or have to wait; and a number of schedules with
+  two, drawn from a fixed seed. Bytecodes that touch nothing but the frame that they are in
+  are left out, for no other thread could tell the difference. Nothing else is assumed.
+- Where a test asks for it, frontrun's DPOR: one schedule for each order of accesses that
+  conflict, with all ways to place two preemptions. What it does not see as an access it
+  takes for harmless.
 
-Blind spots of the former are ``baton += FREE``, whether a list is empty, and all that is
-done to a deque; threads and locks made by ``_thread`` are out of reach for both. `explore`
-puts twins in their place that do the same, as atomically, where it can be seen.
+Blind spots of DPOR are ``baton += FREE``, whether a list is empty, and all that is done to
+a deque; threads and locks made by ``_thread`` are out of reach for both. `explore` puts
+twins in their place that do the same, as atomically, where it can be seen.
 """
 
 from __future__ import annotations
 
+import dis
 import random
 import time
 from contextlib import ExitStack, contextmanager
@@ -24,6 +27,8 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from unittest.mock import patch
 
 import frontrun  # type: ignore[import-untyped]
+from frontrun._cooperative import get_context  # type: ignore[import-untyped]
+from frontrun._opcode_observer import start_opcode_trace  # type: ignore[import-untyped]
 from frontrun._tracing import (  # type: ignore[import-untyped]
     TraceFilter,
     set_active_trace_filter,
@@ -40,36 +45,50 @@ from asyncmachine import (
     conducting,
     forks,
     index,
+    living,
     machine,
     oneshot,
     queueing,
+    threads,
     turns,
     watchdog,
 )
-from asyncmachine import threads as pool
 from tests.interleavings.twins import Background, Lock, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from types import CodeType
 
     from asyncmachine import State
 
-__all__ = ["explore", "known", "new_machine"]
+__all__ = ["explore", "known"]
 
 # A search by DPOR that comes so far is not complete, and fails.
 MOST: Final = 4000
 # How many schedules with two preemptions are drawn.
 DRAWN: Final = 100
 
+# Bytecodes that touch nothing which another thread could see or change.
+PRIVATE: Final = {
+    dis.opmap[name]
+    for name in (
+        "BUILD_LIST BUILD_MAP BUILD_TUPLE CACHE CHECK_EXC_MATCH COPY COPY_FREE_VARS END_FOR"
+        " EXTENDED_ARG IS_OP JUMP_BACKWARD JUMP_BACKWARD_NO_INTERRUPT JUMP_FORWARD KW_NAMES"
+        " LOAD_CLOSURE LOAD_CONST LOAD_FAST LOAD_FAST_AND_CLEAR LOAD_FAST_BORROW"
+        " LOAD_FAST_BORROW_LOAD_FAST_BORROW LOAD_FAST_CHECK LOAD_FAST_LOAD_FAST LOAD_GLOBAL"
+        " LOAD_SMALL_INT MAKE_CELL MAKE_FUNCTION NOP NOT_TAKEN POP_EXCEPT"
+        " POP_JUMP_BACKWARD_IF_NONE POP_JUMP_BACKWARD_IF_NOT_NONE POP_JUMP_FORWARD_IF_NONE"
+        " POP_JUMP_FORWARD_IF_NOT_NONE POP_JUMP_IF_NONE POP_JUMP_IF_NOT_NONE PRECALL"
+        " PUSH_EXC_INFO PUSH_NULL RERAISE RESUME RETURN_CONST RETURN_VALUE STORE_FAST"
+        " STORE_FAST_LOAD_FAST STORE_FAST_STORE_FAST SWAP"
+    ).split()
+    if name in dis.opmap
+}
+
 _S = TypeVar("_S")
 
 
-_background: Background | None = None
-
-
-def _run_elsewhere(work: Callable[[], object]) -> None:
-    assert _background is not None, "this test does not expect work for a background thread"
-    _background.run_elsewhere(work)
+# What stands in for what frontrun can not see ----------------------------------------------
 
 
 def known(states: Mapping[str, State], *calls: str, handlers: object = None) -> Schema:
@@ -86,11 +105,12 @@ def known(states: Mapping[str, State], *calls: str, handlers: object = None) -> 
     return schema
 
 
-def new_machine(states: Mapping[str, State] | Schema, **options: object) -> Machine:
-    """Build a machine whose baton is seen."""
-    made = Machine(states, **options)  # type: ignore[arg-type]
-    made._baton = Seen([None])  # noqa: SLF001
-    return made
+_made = turns.Turns.__init__
+
+
+def _made_seen(self: turns.Turns, *args: object, **options: object) -> None:
+    _made(self, *args, **options)  # type: ignore[arg-type]
+    self._baton = Seen([None])
 
 
 class _Filter(TraceFilter):  # type: ignore[misc]  # frontrun has no types
@@ -101,22 +121,24 @@ class _Filter(TraceFilter):  # type: ignore[misc]  # frontrun has no types
 
 
 @contextmanager
-def _twins(*, pool_too: bool) -> Iterator[None]:
+def _twins(run_elsewhere: Callable[[Callable[[], object]], None] | None) -> Iterator[None]:
     assert type(oneshot.MAKING).__module__.startswith("frontrun"), "use: make interleavings"
     with ExitStack() as stack:
 
-        def put(module: object, name: str, twin: object) -> None:
-            stack.enter_context(patch.object(module, name, twin))
+        def put(place: object, name: str, twin: object) -> None:
+            stack.enter_context(patch.object(place, name, twin))
 
         put(oneshot, "allocate_lock", Lock)
         for module in (oneshot, watchdog):
             put(module, "monotonic", lambda: time.monotonic())  # noqa: PLW0108 - looked up late
         for module in (queueing, index):
             put(module, "deque", Seen)
-        put(pool, "_idle", Seen())
-        if not pool_too:
-            for module in (turns, conducting, machine, forks):
-                put(module, "run_elsewhere", _run_elsewhere)
+        put(turns.Turns, "__init__", _made_seen)
+        put(threads, "_idle", Seen())
+        if run_elsewhere is not None:
+            for module in (turns, living, conducting, machine, forks):
+                if hasattr(module, "run_elsewhere"):
+                    put(module, "run_elsewhere", run_elsewhere)
         set_active_trace_filter(_Filter())
         stack.callback(set_active_trace_filter, None)
         yield
@@ -130,8 +152,8 @@ def explore(
     *workers: Callable[[_S], object],
     holds: Callable[[_S], object],
     background: bool = False,
-    pool_too: bool = False,
-    preemptions: int = 1,
+    real_pool: bool = False,
+    dpor: bool = False,
     drawn: int = DRAWN,
     timers: bool = False,
 ) -> None:
@@ -143,69 +165,80 @@ def explore(
         holds: asserts what must be true after every schedule; it may not wait.
         background: whether what the core gives to background threads is run by one more
             thread; without it, that fails.
-        pool_too: whether the pool of background threads itself is what is tested.
-        preemptions: how many of them DPOR tries in one schedule.
+        real_pool: whether the pool of background threads itself is what is tested.
+        dpor: whether frontrun's DPOR searches all schedules with two preemptions, too.
         drawn: how many schedules with two preemptions are drawn besides all with one.
-        timers: whether every moment at which a time-out can fire is tried.
+        timers: whether DPOR tries every moment at which a time-out can fire.
 
     """
-    global _background
+    stage = _Stage(setup, workers, holds, background=background)
+    with _twins(None if real_pool else stage.run_elsewhere):
+        if dpor:
+            _search(stage, timers=timers)
+        _Sweep(stage).run(drawn)
 
-    def made() -> _S:
-        global _background
-        _background = Background(len(workers)) if background else None
-        return setup()
 
-    def leaving(worker: Callable[[_S], object]) -> Callable[[_S], None]:
+class _Stage(Generic[_S]):
+    """What runs anew in every schedule."""
+
+    def __init__(
+        self,
+        setup: Callable[[], _S],
+        workers: Sequence[Callable[[_S], object]],
+        holds: Callable[[_S], object],
+        *,
+        background: bool,
+    ) -> None:
+        self._setup = setup
+        self._holds = holds
+        self._count = len(workers)
+        self._background: Background | None = None
+        self._wants_background = background
+        self.workers = [self._leaving(worker) for worker in workers]
+        if background:
+            self.workers.append(self._work_elsewhere)
+
+    def setup(self) -> _S:
+        self._background = Background(self._count) if self._wants_background else None
+        return self._setup()
+
+    def holds(self, state: _S) -> bool:
+        self._holds(state)
+        return True
+
+    def run_elsewhere(self, work: Callable[[], object]) -> None:
+        assert self._background is not None, "nothing is expected to run in the background"
+        self._background.run_elsewhere(work)
+
+    def _leaving(self, worker: Callable[[_S], object]) -> Callable[[_S], None]:
         def work(state: _S) -> None:
             try:
                 worker(state)
             finally:
-                if _background is not None:
-                    _background.leave()
+                if self._background is not None:
+                    self._background.leave()
 
         return work
 
-    def elsewhere(_: _S) -> None:
-        assert _background is not None
-        _background.work()
-
-    def fine(state: _S) -> bool:
-        holds(state)
-        return True
-
-    all_workers = [leaving(worker) for worker in workers]
-    if background:
-        all_workers.append(elsewhere)
-    with _twins(pool_too=pool_too):
-        try:
-            _search(made, all_workers, fine, preemptions, timers=timers)
-            _Sweep(made, all_workers, fine).run(drawn)
-        finally:
-            _background = None
+    def _work_elsewhere(self, state: _S) -> None:
+        assert self._background is not None
+        self._background.work()
 
 
-def _search(
-    setup: Callable[[], _S],
-    workers: list[Callable[[_S], None]],
-    holds: Callable[[_S], bool],
-    preemptions: int,
-    *,
-    timers: bool,
-) -> None:
+def _search(stage: _Stage[_S], *, timers: bool) -> None:
     result = frontrun.explore(
-        setup=setup,
-        workers=workers,
-        invariant=holds,
-        preemption_bound=preemptions,
+        setup=stage.setup,
+        workers=stage.workers,
+        invariant=stage.holds,
+        preemption_bound=2,
         max_executions=MOST,
         reproduce_on_failure=0,
         detect_io=False,
         clock="explored" if timers else "virtual",
     )
     result.assert_holds()
-    assert result.num_explored < MOST, "the search is not complete: try fewer preemptions"
-    print(f"DPOR: {result.num_explored} schedules", end="; ")
+    assert result.num_explored < MOST, "the search is not complete"
+    print(f"DPOR: {result.num_explored} schedules")
 
 
 class _Interrupting(OpcodeScheduler):  # type: ignore[misc]  # frontrun has no types
@@ -224,6 +257,7 @@ class _Interrupting(OpcodeScheduler):  # type: ignore[misc]  # frontrun has no t
         super().__init__([], len(order), virtual_clock=VirtualClock(), clock_mode="virtual")
         self._plan = list(plan)
         self._order = order
+        self._error: Exception | None = None
         self._at_start: set[int] = set()
         self._current: int | None = None
         self._asked: set[int] = set()  # who waits with a time-out, and has looked once more
@@ -311,22 +345,42 @@ class _Interrupting(OpcodeScheduler):  # type: ignore[misc]  # frontrun has no t
         return next(thread for thread in late if self._is_ready(thread))
 
 
+class _Stepping(BytecodeShuffler):  # type: ignore[misc]  # frontrun has no types
+    """Asks the scheduler before each bytecode that is not private."""
+
+    def _start_opcode_trace(self) -> None:
+        scheduler = self.scheduler
+        codes: dict[CodeType, bytes] = {}
+
+        def thread_id() -> int | None:
+            context = get_context()
+            return context[1] if context is not None and context[0] is scheduler else None
+
+        def before(code: CodeType, offset: int, frame: object, thread: int) -> bool:
+            raw = codes.get(code)
+            if raw is None:
+                raw = codes.setdefault(code, code.co_code)
+            return raw[offset] not in PRIVATE and (scheduler.wait_for_turn(thread) or True)
+
+        self._opcode_handle = start_opcode_trace(
+            get_thread_id=thread_id,
+            on_opcode=before,
+            is_active=lambda: not scheduler.had_error,
+            tool_name="interleavings",
+            tool_kind="optimizer",
+            monitor_returns=False,
+        )
+
+
 class _Sweep(Generic[_S]):
     """All schedules with one preemption, and some with two."""
 
-    def __init__(
-        self,
-        setup: Callable[[], _S],
-        workers: list[Callable[[_S], None]],
-        holds: Callable[[_S], bool],
-    ) -> None:
-        self._setup = setup
-        self._workers = workers
-        self._holds = holds
+    def __init__(self, stage: _Stage[_S]) -> None:
+        self._stage = stage
         self._ran = 0
 
     def run(self, drawn: int) -> None:
-        numbers = range(len(self._workers))
+        numbers = range(len(self._stage.workers))
         counts = [0 for _ in numbers]
         for first in numbers:
             others = [number for number in numbers if number != first]
@@ -353,14 +407,14 @@ class _Sweep(Generic[_S]):
         """Run one schedule; give how many bytecodes each thread did before it had to wait."""
         self._ran += 1
         scheduler = _Interrupting(plan, order)
-        runner = BytecodeShuffler(scheduler, detect_io=False)
+        runner = _Stepping(scheduler, detect_io=False)
         try:
             with clock_scope(scheduler.virtual_clock), runner.patch_scope():
-                state = self._setup()
-                runner.run([lambda w=w: w(state) for w in self._workers])  # type: ignore[misc]
+                state = self._stage.setup()
+                runner.run([lambda w=w: w(state) for w in self._stage.workers])
                 if scheduler.had_error:
                     raise scheduler._error  # noqa: SLF001
-                self._holds(state)
+                self._stage.holds(state)
         except Exception as error:
             error.add_note(f"in the schedule {plan}, then {order}")
             raise

@@ -1,12 +1,14 @@
 """Of a waiter's cancellation and what it waits for exactly one decides, and all wake."""
 
+# ruff: noqa: SLF001 - these tests look behind the scenes
+
 from __future__ import annotations
 
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from asyncmachine import State, as_future
-from tests.interleavings.exploring import explore, known, new_machine
+from asyncmachine import Machine, State, as_future
+from tests.interleavings.exploring import explore, known
 
 if TYPE_CHECKING:
     from asyncmachine import StateContext, Waiter
@@ -18,7 +20,7 @@ class Scene:
     """A machine in which B is active, and a waiter for A."""
 
     def __init__(self) -> None:
-        self.machine = new_machine(SCHEMA)
+        self.machine = Machine(SCHEMA)
         self.machine.add("B")
         self.waiter = self.machine.when("A", ctx=self.context())
         self.told: list[bool] = []
@@ -59,7 +61,7 @@ def one_has_decided(scene: Scene) -> None:
 
 
 def test_a_waiter_is_canceled_or_set_but_not_both() -> None:
-    explore(Scene, cancel, activate, holds=one_has_decided)
+    explore(Scene, cancel, activate, holds=one_has_decided, dpor=True)
 
 
 def test_a_thread_that_waits_wakes_whoever_decides() -> None:
@@ -67,11 +69,10 @@ def test_a_thread_that_waits_wakes_whoever_decides() -> None:
 
 
 def test_who_cancels_twice_decides_once() -> None:
-    explore(Scene, cancel, cancel, holds=lambda scene: check_told_once(scene))
+    def it_was_told_once(scene: Scene) -> None:
+        assert scene.told == [True]
 
-
-def check_told_once(scene: Scene) -> None:
-    assert scene.told == [True]
+    explore(Scene, cancel, cancel, holds=it_was_told_once)
 
 
 def test_a_context_that_expires_and_the_condition_do_not_both_decide() -> None:
@@ -111,19 +112,19 @@ def test_a_first_callback_that_is_added_meanwhile_runs_once() -> None:
 
 
 def test_a_future_ends_as_its_waiter_does() -> None:
-    class Future_(Scene):
+    class Promised(Scene):
         def __init__(self) -> None:
             super().__init__()
             self.future: Future[Waiter] = as_future(self.waiter)
 
-    def give_up(scene: Future_) -> None:
+    def give_up(scene: Promised) -> None:
         scene.future.cancel()
 
-    def both_agree(scene: Future_) -> None:
+    def both_agree(scene: Promised) -> None:
         one_has_decided(scene)
         assert scene.future.done()
         assert scene.future.cancelled() or scene.future.result(timeout=0) is scene.waiter
         if scene.waiter.canceled:
             assert scene.future.cancelled()
 
-    explore(Future_, give_up, activate, holds=both_agree)
+    explore(Promised, give_up, activate, holds=both_agree)

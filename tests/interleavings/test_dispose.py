@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-
 import pytest
 
 from asyncmachine import Machine, MachineError, Result, State, StateContext, Waiter
-from tests.interleavings.exploring import explore, known, new_machine
+from tests.interleavings.exploring import explore, known
 
 SCHEMA = known({"A": State(), "B": State()}, "add A", "add B")
 
@@ -15,7 +14,7 @@ class Scene:
     """A machine that one of the threads disposes."""
 
     def __init__(self) -> None:
-        self.machine = new_machine(SCHEMA)
+        self.machine = Machine(SCHEMA)
         self.machine.add("B")
         self.results: list[Result] = []
         self.waiters: list[Waiter] = []
@@ -169,7 +168,7 @@ def test_a_child_that_is_built_meanwhile_is_refused_or_disposed() -> None:
 
     def build(scene: Parent) -> None:
         try:
-            scene.children.append(new_machine(SCHEMA, parent=scene.machine))
+            scene.children.append(Machine(SCHEMA, parent=scene.machine))
         except MachineError:
             pass
 
@@ -185,7 +184,7 @@ def test_a_child_and_its_parent_are_disposed_by_two_threads() -> None:
     class Parent(Scene):
         def __init__(self) -> None:
             super().__init__()
-            self.child = new_machine(SCHEMA, parent=self.machine)
+            self.child = Machine(SCHEMA, parent=self.machine)
 
     def dispose_child(scene: Parent) -> None:
         scene.child.dispose()
@@ -209,7 +208,7 @@ def test_two_machines_whose_threads_dispose_each_other_end() -> None:
     class Two(Scene):
         def __init__(self) -> None:
             super().__init__()
-            self.other = new_machine(SCHEMA)
+            self.other = Machine(SCHEMA)
             self.machine.bind({"A_state": lambda event: self.other.dispose()})
             self.other.bind({"A_state": lambda event: self.machine.dispose()})
 

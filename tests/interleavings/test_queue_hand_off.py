@@ -1,13 +1,15 @@
 """Of mutations that meet at a busy machine, none is left behind and none is mixed up."""
 
+# ruff: noqa: SLF001 - these tests look behind the scenes
+
 from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
-from asyncmachine import Result, State, turns
-from tests.interleavings.exploring import explore, known, new_machine
+from asyncmachine import Machine, Result, State, turns
+from tests.interleavings.exploring import explore, known
 
 if TYPE_CHECKING:
     from asyncmachine import Event, Schema
@@ -17,7 +19,7 @@ class Scene:
     """A machine, and what its threads got."""
 
     def __init__(self, schema: Schema, handlers: object = None) -> None:
-        self.machine = new_machine(schema, handlers=handlers)
+        self.machine = Machine(schema, handlers=handlers)
         self.results: dict[str, Result] = {}
         self.heard: list[object] = []
 
@@ -52,7 +54,7 @@ def test_what_is_queued_as_a_drain_ends_is_carried_out_without_another_call() ->
         partial(add, "A"),
         partial(add, "B"),
         holds=both_are_active,
-        preemptions=2,
+        dpor=True,
     )
 
 
@@ -171,9 +173,7 @@ def test_what_is_sent_to_the_background_is_carried_out_beside_a_mutation() -> No
     def send(scene: Scene) -> None:
         scene.results["A"] = scene.machine.send("add", "A")
 
-    explore(
-        lambda: Scene(TWO), send, partial(add, "B"), holds=both_are_active, background=True
-    )
+    explore(lambda: Scene(TWO), send, partial(add, "B"), holds=both_are_active, background=True)
 
 
 def test_handlers_that_are_bound_beside_a_mutation_take_effect_without_another_call() -> None:

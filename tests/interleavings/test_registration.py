@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from asyncmachine import StateContext, State, Waiter
-from tests.interleavings.exploring import explore, known, new_machine
+from asyncmachine import Machine, Schema, State, StateContext, Waiter
+from tests.interleavings.exploring import explore, known
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from asyncmachine import Machine
 
 
 SCHEMA = known(
@@ -28,8 +26,8 @@ SCHEMA = known(
 class Scene:
     """A machine in which B is active, a waiter, and what was seen before and after."""
 
-    def __init__(self, handlers: object = None, schema: object = None) -> None:
-        self.machine: Machine = new_machine(schema or SCHEMA, handlers=handlers)  # type: ignore[arg-type]
+    def __init__(self, handlers: object = None, schema: Schema = SCHEMA) -> None:
+        self.machine = Machine(schema, handlers=handlers)
         self.machine.add("B")
         self.waiter = Waiter()
         self.contexts: list[StateContext] = []
