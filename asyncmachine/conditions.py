@@ -34,9 +34,16 @@ class Clocks(Protocol):
 
 
 class Condition(ref[Waiter]):
-    """Base of conditions."""
+    """Base of conditions.
 
-    __slots__ = ()
+    Attributes:
+        sorted: whether it has been sorted in, and so has to be sorted out; unset before.
+
+    """
+
+    __slots__ = ("sorted",)
+
+    sorted: bool
 
     # A waiter has one condition, so identity is all that dictionaries need.
     __hash__ = object.__hash__
@@ -185,7 +192,9 @@ class Idle(Condition):
 
     def leave(self) -> None:
         """Be listed no more; by any thread."""
-        self.list.pop(self, None)
+        listed = getattr(self, "list", None)  # unset if an interrupt came while it was made
+        if listed is not None:
+            listed.pop(self, None)
 
 
 class Gone(Condition):

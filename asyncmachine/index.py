@@ -306,7 +306,9 @@ class Index:
     def _bury(self) -> None:
         self.bury_unsorted()
         while self.graves:
-            self.graves.popleft().delist(self)
+            condition = self.graves.popleft()
+            if getattr(condition, "sorted", False):
+                condition.delist(self)
 
     def _sort_in(
         self,
@@ -318,6 +320,7 @@ class Index:
         inbox, pending = self.inbox, self.pending
         active = self.machine.active_mask() if node is None else node.active
         for condition in list(inbox):
+            condition.sorted = True  # first: who buries it meanwhile must see that
             if inbox.pop(condition, _MISSING) is _MISSING or condition not in pending:
                 continue
             if type(condition) is Present:

@@ -162,7 +162,8 @@ class Living(Turns):
         told: list[Forks] = []
         for child in reversed(tuple(life.children)):
             told += child._dispose(deadline)
-        task = Task(self._retire_surely)
+        inside = is_inside(self)
+        task = Task(self._retire_surely, awaited=not inside)
         try:
             self._queue_made().put_task(task, urgent=False)
             self._serve()
@@ -170,7 +171,7 @@ class Living(Turns):
             self._serve_later()
             raise
         with Blocked(self) as safe:
-            if is_inside(self) or not safe:
+            if inside or not safe:
                 return []
             if not task.wait(time_left(deadline)) and task.claim():
                 self._retire_surely()
@@ -215,7 +216,7 @@ class Living(Turns):
             return
         self._disposed = True
         self._look_who_watches()
-        for child in self._living().children:  # made after its siblings were disposed
+        for child in self.children:  # made after its siblings were disposed
             run_elsewhere(child.dispose)
         if self._index is not None:
             self._index.dispose()

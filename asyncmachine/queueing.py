@@ -32,16 +32,18 @@ class Task(OneShot, Generic[_T]):
     """A function that is to run alone, between transitions, by whoever has the turn then.
 
     Attributes:
+        awaited: whether somebody waits for it, and is told of an error.
         error: what it raised.
         thread: ident of the thread that asked for it.
         transition: what that thread was carrying out, if anything.
 
     """
 
-    __slots__ = ("_claims", "_function", "_value", "error", "thread", "transition")
+    __slots__ = ("_claims", "_function", "_value", "awaited", "error", "thread", "transition")
 
-    def __init__(self, function: Callable[[], _T]) -> None:
+    def __init__(self, function: Callable[[], _T], *, awaited: bool = False) -> None:
         super().__init__()
+        self.awaited = awaited
         self._function = function
         self._claims = [None]
         self._value: list[_T] = []

@@ -112,6 +112,7 @@ class Blocked:
         top = LOCAL.here.top
         if top is None:  # we hold nothing that anybody could wait for
             return True
+        # What an interrupt has kept from being taken back is overwritten here.
         with _guard:
             if _waits_for_us(self._machine, top):
                 return False

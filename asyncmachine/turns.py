@@ -457,8 +457,13 @@ class Turns(Conducting):
         if not task.claim():
             return
         self._inside(task.run, task.transition)
-        if isinstance(task.error, KeyboardInterrupt | SystemExit) and task.thread != get_ident():
-            raise task.error
+        error = task.error
+        if error is None or (task.awaited and task.thread == get_ident()):
+            return
+        if not isinstance(error, Exception):
+            raise error  # an interrupt of this thread
+        if not task.awaited:
+            log_exception("error between transitions of %s", self.id, error=error)
 
     def _carry_on(self) -> None:
         """Go on with what is queued, having the turn, after a late handler."""
@@ -520,7 +525,7 @@ class Turns(Conducting):
         with Blocked(self) as safe:
             if not safe:
                 return fn()
-            task: Task[_T] = Task(fn)
+            task: Task[_T] = Task(fn, awaited=True)
             try:
                 self._queue_made().put_task(task, urgent=True)
                 self._serve()
@@ -550,10 +555,12 @@ class Turns(Conducting):
         """Replace what is bound, from the next transition on."""
 
         def apply() -> None:
-            self._bound = change(self._bound)
-            graph = graph_of(self.schema, self._bound.shape)
             now = self._now
-            self._now = (graph.node(now[0].order), *now[1:])
+            bound = change(self._bound)
+            node = graph_of(self.schema, bound.shape).node(now[0].order)
+            # Both or none: no interrupt can come between the two.
+            self._bound = bound
+            self._now = (node, *now[1:])
             if then is not None:
                 then()
 

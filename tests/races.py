@@ -22,6 +22,7 @@ from unittest.mock import patch
 
 import asyncmachine
 from asyncmachine import Event, Machine
+from asyncmachine.oneshot import OneShot
 from asyncmachine.queueing import Queue
 
 PATIENCE: Final = 20.0
@@ -123,22 +124,31 @@ def busy(machine: Machine) -> Iterator[None]:
 def start_queued(job: Callable[[], _T]) -> Future[_T]:
     """Run a job on a thread of its own; come back when it has put something into a queue."""
     put = threading.Event()
-
-    def telling(method: Callable[..., object]) -> Callable[..., object]:
-        def call(*args: object, **options: object) -> object:
-            result = method(*args, **options)
-            put.set()
-            return result
-
-        return call
-
     with (
-        patch.object(Queue, "put", telling(Queue.put)),
-        patch.object(Queue, "put_task", telling(Queue.put_task)),
+        patch.object(Queue, "put", _telling(put, Queue.put)),
+        patch.object(Queue, "put_task", _telling(put, Queue.put_task)),
     ):
         future = start(job)
         assert put.wait(PATIENCE), "nothing has been queued"
     return future
+
+
+def start_asleep(job: Callable[[], _T]) -> Future[_T]:
+    """Run a job on a thread of its own; come back when it is about to sleep for something."""
+    asleep = threading.Event()
+    with patch.object(OneShot, "_add_sleeper", _telling(asleep, OneShot._add_sleeper)):
+        future = start(job)
+        assert asleep.wait(PATIENCE), "it has not waited for anything"
+    return future
+
+
+def _telling(told: threading.Event, method: Callable[..., object]) -> Callable[..., object]:
+    def call(*args: object, **options: object) -> object:
+        result = method(*args, **options)
+        told.set()
+        return result
+
+    return call
 
 
 def assert_consistent(machine: Machine) -> None:

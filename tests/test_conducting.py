@@ -6,6 +6,7 @@ import ctypes
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
@@ -35,6 +36,8 @@ from tests.races import (
     busy,
     outcome,
     start,
+    start_asleep,
+    start_queued,
     switching_often,
     together,
     without_collection,
@@ -120,7 +123,7 @@ WAYS: dict[str, Callable[[Machine], None]] = {
 
 
 def _prepared(way: str, handlers: object = None, **options: bool) -> Machine:
-    machine = Machine(SCHEMA, catch_errors=options.get("catch_errors", True))
+    machine = Machine(SCHEMA, catch_errors=options.get("catch_errors", True), queue_limit=1_000_000)
     machine.add("Old", "Gone", "Multi")
     if handlers is not None:
         machine.bind(handlers)
@@ -520,6 +523,7 @@ def test_a_waiter_that_an_interrupt_kept_from_being_set_is_set_all_the_same(kind
     def run(strike: Strike) -> None:
         machine = _prepared("quick")
         waiter = _waiting(kind, machine)
+        sleeper = start_asleep(partial(waiter.wait, PATIENCE))
         before = machine.tick("New")
 
         def job() -> None:
@@ -531,10 +535,42 @@ def test_a_waiter_that_an_interrupt_kept_from_being_set_is_set_all_the_same(kind
 
         outcome(start(job))
         if machine.tick("New") != before and kind != "when_args":  # args are gone with it
-            assert waiter.wait(PATIENCE)
+            assert outcome(sleeper) is True
+        waiter.cancel()
+        assert outcome(sleeper) is True
         assert_works(machine, "Spare")
 
     assert at_every_place(run, _interrupt) > 3
+
+
+def test_who_waits_for_a_result_is_woken_wherever_an_interrupt_strikes() -> None:
+    def run(strike: Strike) -> None:
+        machine = _prepared("quick", {"New_enter": lambda event: None})
+        waits: list[Future[Result]] = []
+
+        def ask() -> None:
+            for state in ("Hit", "New", "Old"):
+                result = outcome(start(partial(machine.add, state)))
+                waits.append(start_asleep(partial(result.wait, PATIENCE)))
+            waits.append(start_queued(lambda: machine.can_add("Spare")))
+            waits.append(start_queued(lambda: machine.eval(lambda: EXECUTED, timeout=PATIENCE)))
+
+        def job() -> None:
+            machine.eval(ask)  # which leaves them to be carried out by this thread
+
+        def interrupted() -> None:
+            try:
+                strike.during(job)
+            except KeyboardInterrupt:
+                pass
+
+        outcome(start(interrupted))
+        for wait in waits:
+            final = outcome(wait)
+            assert final or "KeyboardInterrupt" in final.why
+        assert_works(machine, "Spare")
+
+    assert at_every_place(run, _interrupt) > 100
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -592,7 +628,9 @@ def test_an_interrupt_at_any_place_of_a_rare_call_leaves_the_machine_sound(what:
             try:
                 strike.during(calls[what])
             except KeyboardInterrupt:
-                pass
+                assert strike.struck
+            else:
+                assert not strike.struck, "the interrupt was swallowed"
 
         outcome(start(job))
         assert_works(machine, "Spare")

@@ -281,6 +281,11 @@ class _Interrupting(OpcodeScheduler):  # type: ignore[misc]  # frontrun has no t
                     self._condition.notify_all()
             return self._error is None
 
+    def check(self) -> None:
+        """Raise what has gone wrong, if anything has."""
+        if self._error is not None:
+            raise self._error
+
     def mark_done(self, thread_id: int) -> None:
         super().mark_done(thread_id)
         with self._condition:
@@ -412,8 +417,7 @@ class _Sweep(Generic[_S]):
             with clock_scope(scheduler.virtual_clock), runner.patch_scope():
                 state = self._stage.setup()
                 runner.run([lambda w=w: w(state) for w in self._stage.workers])
-                if scheduler.had_error:
-                    raise scheduler._error  # noqa: SLF001
+                scheduler.check()
                 self._stage.holds(state)
         except Exception as error:
             error.add_note(f"in the schedule {plan}, then {order}")

@@ -1,5 +1,7 @@
 """Whatever meets the disposal of its machine ends, and no thread waits for ever."""
 
+# ruff: noqa: SLF001 - these tests look behind the scenes
+
 from __future__ import annotations
 
 import pytest
@@ -160,41 +162,56 @@ def test_a_disposal_whose_time_is_up_happens_once_all_the_same() -> None:
     explore(Listening, dispose_in_time, add, holds=it_has_run_once, timers=True)
 
 
-def test_a_child_that_is_built_meanwhile_is_refused_or_disposed() -> None:
-    class Parent(Scene):
-        def __init__(self) -> None:
-            super().__init__()
-            self.children: list[Machine] = []
+class Parent(Scene):
+    """A machine with children that it does not know of when its disposal begins."""
 
-    def build(scene: Parent) -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        self.children: list[Machine] = []
+
+    def build(self) -> None:
         try:
-            scene.children.append(Machine(SCHEMA, parent=scene.machine))
+            self.children.append(Machine(SCHEMA, parent=self.machine))
         except MachineError:
             pass
 
-    def no_child_lives(scene: Parent) -> None:
-        all_has_ended(scene)
-        assert all(child.is_disposed for child in scene.children)
-        assert scene.machine.children == ()
 
-    explore(Parent, build, dispose, holds=no_child_lives)
+def no_child_lives(scene: Parent) -> None:
+    all_has_ended(scene)
+    assert all(child.is_disposed for child in scene.children)
+    assert scene.machine.children == ()
+
+
+def test_a_child_that_is_built_meanwhile_is_refused_or_disposed() -> None:
+    explore(Parent, Parent.build, dispose, holds=no_child_lives, background=True, drawn=30)
+
+
+def test_all_children_that_were_built_meanwhile_are_disposed() -> None:
+    class Late(Parent):
+        def __init__(self) -> None:
+            super().__init__()
+            self.build()
+            self.build()
+
+    def retire(scene: Late) -> None:
+        scene.machine._retire()  # as dispose() does when it has disposed who was there
+
+    explore(Late, retire, holds=no_child_lives, background=True)
 
 
 def test_a_child_and_its_parent_are_disposed_by_two_threads() -> None:
-    class Parent(Scene):
+    class Family(Parent):
         def __init__(self) -> None:
             super().__init__()
-            self.child = Machine(SCHEMA, parent=self.machine)
+            self.build()
 
-    def dispose_child(scene: Parent) -> None:
-        scene.child.dispose()
-        assert scene.child.is_disposed
+    def dispose_child(scene: Family) -> None:
+        scene.children[0].dispose()
+        assert scene.children[0].is_disposed
 
-    def both_have_ended(scene: Parent) -> None:
-        all_has_ended(scene)
-        assert scene.machine.children == ()
-
-    explore(Parent, dispose_child, dispose, holds=both_have_ended)
+    explore(
+        Family, dispose_child, dispose, holds=no_child_lives, background=True, drawn=20
+    )
 
 
 def test_a_mutation_that_is_sent_to_the_background_is_executed_or_canceled() -> None:
