@@ -136,7 +136,7 @@ def start_queued(job: Callable[[], _T]) -> Future[_T]:
 def start_asleep(job: Callable[[], _T]) -> Future[_T]:
     """Run a job on a thread of its own; come back when it is about to sleep for something."""
     asleep = threading.Event()
-    with patch.object(OneShot, "_add_sleeper", _telling(asleep, OneShot._add_sleeper)):
+    with patch.object(OneShot, "_add_sleeper", _telling(asleep, OneShot._add_sleeper)):  # noqa: SLF001
         future = start(job)
         assert asleep.wait(PATIENCE), "it has not waited for anything"
     return future
