@@ -16,18 +16,11 @@ from asyncmachine.handlers import Binding
 from asyncmachine.logs import LogLevel
 from asyncmachine.machine import Machine
 from asyncmachine.pipes import Pipe, pipe, pipe_all
+from asyncmachine.results import Result
 from asyncmachine.schema import Schema, State, States, group
 from asyncmachine.states import Basic, Connected, Disposed, Pool
 from asyncmachine.tracing import Tracer
-from asyncmachine.transition import (
-    Cause,
-    ErrorSource,
-    Event,
-    Mutation,
-    Result,
-    Step,
-    Transition,
-)
+from asyncmachine.transition import Cause, ErrorSource, Event, Mutation, Step, Transition
 from asyncmachine.waiting import StateContext, Waiter, as_future, wait_all, wait_any
 
 __version__ = "0.1.0"

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from typing import Literal, Self
 
     from asyncmachine.handlers import Binding, Handler
+    from asyncmachine.results import Result
     from asyncmachine.schema import Schema
     from asyncmachine.tracing import Tracer
-    from asyncmachine.transition import Result
     from asyncmachine.waiting import StateContext, Waiter
 
 __all__ = ["MachineAPI"]

@@ -17,8 +17,9 @@ from asyncmachine.logs import log_exception
 from asyncmachine.moments import lay_over
 from asyncmachine.plans import graph_of
 from asyncmachine.relations import ADD
+from asyncmachine.results import Canceled, Result
 from asyncmachine.schema import EXCEPTION
-from asyncmachine.transition import Canceled, Cause, ErrorSource, Mutation, Result, Step
+from asyncmachine.transition import Cause, ErrorSource, Mutation, Step
 
 if TYPE_CHECKING:
     from asyncmachine.moments import Moment

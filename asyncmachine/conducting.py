@@ -18,18 +18,10 @@ from asyncmachine.changing import AUTO, Changing
 from asyncmachine.errors import HandlerTimeoutError, described
 from asyncmachine.logs import log_exception, log_warning
 from asyncmachine.narration import record_steps
+from asyncmachine.results import EXECUTED, Canceled, Result
 from asyncmachine.running import LOCAL, Frame
 from asyncmachine.threads import run_elsewhere
-from asyncmachine.transition import (
-    EXECUTED,
-    Canceled,
-    Event,
-    Mutation,
-    Result,
-    Step,
-    Transition,
-    cause_here,
-)
+from asyncmachine.transition import Event, Mutation, Step, Transition, cause_here
 from asyncmachine.watchdog import Watch
 
 if TYPE_CHECKING:

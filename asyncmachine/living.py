@@ -9,10 +9,10 @@ from asyncmachine.forks import Fork, Forks
 from asyncmachine.handlers import Binding, parse
 from asyncmachine.oneshot import MAKING, OneShot, call_safely, deadline_after, time_left
 from asyncmachine.queueing import Task
+from asyncmachine.resting import Resting
 from asyncmachine.running import Blocked, is_inside
 from asyncmachine.schema import ANY
 from asyncmachine.threads import run_elsewhere
-from asyncmachine.turns import Turns
 from asyncmachine.waiting import StateContext
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class _Life:
         self.over = OneShot()
 
 
-class Living(Turns):
+class Living(Resting):
     """A machine with children, forks and an end.
 
     Attributes:

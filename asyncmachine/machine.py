@@ -1,8 +1,8 @@
 """`Machine`: the public face, which delegates.
 
-Reading is in reading.py, waiting in awaiting.py, carrying out a transition in
-conducting.py, taking turns in turns.py, children and disposal in living.py; each is a
-base of the next.
+Reading is in reading.py, waiting in awaiting.py, changing in changing.py, carrying out a
+transition in conducting.py, taking turns in turns.py, what is done between transitions in
+resting.py, children and disposal in living.py; each is a base of the next.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from asyncmachine.narration import Narrator
 from asyncmachine.oneshot import OneShot
 from asyncmachine.plans import graph_of
 from asyncmachine.relations import ADD, REMOVE, SET
+from asyncmachine.results import Canceled
 from asyncmachine.running import is_inside
 from asyncmachine.schema import EXCEPTION, Schema
 from asyncmachine.threads import run_elsewhere
 from asyncmachine.tracing import Tracers
-from asyncmachine.transition import Canceled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Literal
 
     from asyncmachine.handlers import Handler
+    from asyncmachine.results import Result
     from asyncmachine.schema import State, States
     from asyncmachine.tracing import Tracer
-    from asyncmachine.transition import Result, Transition
+    from asyncmachine.transition import Transition
     from asyncmachine.waiting import StateContext, Waiter
 
 __all__ = ["Machine"]

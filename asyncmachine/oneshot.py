@@ -111,8 +111,15 @@ class OneShot:
         return self._fired
 
     def _fire(self) -> None:
-        """Let it happen: wake every sleeper and run every callback."""
+        """Let it happen: wake every sleeper and run every callback; again does no harm."""
         self._fired = True
+        try:
+            self._wake()
+        except BaseException:  # an interrupt: nobody sleeps on because of it
+            self._wake()
+            raise
+
+    def _wake(self) -> None:
         sleepers = self._sleepers
         if sleepers is not None:
             for sleeper in tuple(sleepers):

@@ -14,15 +14,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from asyncmachine.relations import ADD, REMOVE, SET, Note, arrange, resolve
+from asyncmachine.results import Canceled
 from asyncmachine.schema import ANY
-from asyncmachine.transition import Canceled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TypeAlias
 
+    from asyncmachine.results import Result
     from asyncmachine.schema import Schema
-    from asyncmachine.transition import Result
 
     # The names that each bound object has, and those that are listened to.
     Shape: TypeAlias = tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]

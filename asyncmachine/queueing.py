@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from asyncmachine.oneshot import OneShot
 from asyncmachine.relations import SET
+from asyncmachine.results import EXECUTED
 from asyncmachine.schema import EXCEPTION
-from asyncmachine.transition import EXECUTED, Mutation, transition_here
+from asyncmachine.transition import Mutation, transition_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,7 @@ class Task(OneShot, Generic[_T]):
     def claim(self) -> bool:
         """Win the right to run it, or to withdraw it; only one ever does."""
         try:
-            self._claims.pop()
+            del self._claims[0]
         except IndexError:
             return False
         return True
@@ -65,12 +66,21 @@ class Task(OneShot, Generic[_T]):
         return bool(self._claims)
 
     def run(self) -> None:
-        """Run it, after winning the claim; never raises."""
+        """Claim and run it, unless somebody has claimed it; what it raises is kept."""
+        # As in claim(), spelled out: no interrupt can come between the claim and the try.
+        try:
+            del self._claims[0]
+        except IndexError:
+            return
         try:
             self._value.append(self._function())
         except BaseException as error:  # noqa: BLE001 - it is raised where it was asked for
             self.error = error
-        self._fire()
+        try:
+            self._fire()
+        except BaseException:
+            self._fire()
+            raise
 
     def fail(self, error: BaseException) -> None:
         """Give up on it, after winning the claim."""
@@ -189,7 +199,10 @@ class Queue:
                 self.urgent.insert(0, item)
 
     def _put_back(self, mutation: Mutation, now: Moment) -> None:
-        if mutation.ticket is None or mutation.ticket.final is not None:
+        if mutation.ticket is None:
+            return
+        if mutation.ticket.final is not None:
+            mutation.ticket.settle(mutation.ticket.final)  # once more: somebody may sleep on
             return
         if mutation.outcome is None and mutation.since in (None, now):  # nothing was done
             if not (self.waiting and self.waiting[0] is mutation):

@@ -21,6 +21,7 @@ LAYERS: Final = (
     "machine",
     # the engine: what Machine delegates to
     "living",
+    "resting",
     "turns",
     "conducting",
     "changing",
@@ -39,6 +40,7 @@ LAYERS: Final = (
     "plans",
     "relations",
     "transition",
+    "results",
     "states",
     "schema",
     # what knows nothing of machines

@@ -443,15 +443,20 @@ def test_tasks_do_not_count_for_the_limit() -> None:
 
 
 def test_a_task_is_run_or_withdrawn_but_not_both() -> None:
-    task: Task[int] = Task(lambda: 42)
+    withdrawn: Task[int] = Task(lambda: 42)
 
-    assert task.claimable
-    assert task.claim()
-    assert not task.claim()
-    assert not task.claimable
-    task.run()
-    assert task.wait(0)
-    assert task.value() == 42
+    assert withdrawn.claimable
+    assert withdrawn.claim()
+    assert not withdrawn.claim()
+    assert not withdrawn.claimable
+    withdrawn.run()
+    assert not withdrawn.wait(0)
+
+    run: Task[int] = Task(lambda: 42)
+    run.run()
+    assert not run.claim()
+    assert run.wait(0)
+    assert run.value() == 42
 
 
 def test_a_task_raises_where_it_was_asked_for() -> None:

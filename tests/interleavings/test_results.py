@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from asyncmachine import Machine, Result, State
-from asyncmachine.transition import Canceled, Ticket
+from asyncmachine.results import Canceled, Ticket
 from tests.interleavings.exploring import explore, known
 
 EXECUTED = Result.EXECUTED
