@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from weakref import ref
@@ -537,18 +538,23 @@ def test_tracers_are_told_once() -> None:
         assert told == [machine]
 
 
-def test_a_disposed_machine_that_nobody_holds_is_gone_with_all_it_had() -> None:
-    gate = Gate()
-    machine = _machine({"Foo_state": lambda event: event.fork(lambda ctx: gate())})
+def test_a_disposed_machine_that_nobody_holds_is_gone_with_all_it_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Background threads of our own, which are gone as soon as they have nothing to do.
+    monkeypatch.setattr("asyncmachine.threads.KEPT", 0.0)
+    monkeypatch.setattr("asyncmachine.threads._idle", deque())
+    before = set(threading.enumerate())
+    machine = _machine({"Foo_state": lambda event: event.fork(lambda ctx: ctx.wait(PATIENCE))})
     child = _machine(parent=machine)
     machine.when("Bar").on_done(lambda waiter: None)
     machine.add("Foo")
     machine.send("add", "Hit").wait(PATIENCE)
-    gate.open()
     machine.dispose()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(PATIENCE)
     machines = [ref(machine), ref(child)]
     del machine, child
-    # what background threads have just been working at may still be in their hands
-    together(*[gc.collect] * 2)
+    gc.collect()
 
     assert [each() for each in machines] == [None, None]

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -154,7 +155,7 @@ def test_an_error_in_the_work_goes_to_the_hook_and_the_thread_lives_on(
         raise error
 
     for gate in gates:
-        run_elsewhere(lambda gate=gate: work(gate))  # type: ignore[misc]
+        run_elsewhere(partial(work, gate))
         gate.await_reached()
         gate.open()
 
@@ -178,16 +179,18 @@ def test_what_the_work_held_is_let_go_when_it_is_done() -> None:
 
 def test_many_threads_may_ask_at_once() -> None:
     done: list[int] = []
+    counted = threading.Semaphore(0)
+
+    def work(n: int) -> None:
+        done.append(n)
+        counted.release()
 
     def ask() -> None:
         for n in range(100):
-            run_elsewhere(lambda n=n: done.append(n))  # type: ignore[misc]
+            run_elsewhere(partial(work, n))
 
     together(*[ask] * 4)
-    barrier = threading.Barrier(2)
-    while len(done) < 400:  # each of these comes after one more piece of work
-        run_elsewhere(lambda: barrier.wait(PATIENCE))
-        barrier.wait(PATIENCE)
+    assert [counted.acquire(timeout=PATIENCE) for _ in range(400)] == [True] * 400
 
     assert sorted(done) == sorted([*range(100)] * 4)
 

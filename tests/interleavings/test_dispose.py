@@ -209,9 +209,7 @@ def test_a_child_and_its_parent_are_disposed_by_two_threads() -> None:
         scene.children[0].dispose()
         assert scene.children[0].is_disposed
 
-    explore(
-        Family, dispose_child, dispose, holds=no_child_lives, background=True, drawn=20
-    )
+    explore(Family, dispose_child, dispose, holds=no_child_lives, background=True, drawn=20)
 
 
 def test_a_mutation_that_is_sent_to_the_background_is_executed_or_canceled() -> None:
