@@ -271,7 +271,7 @@ class Awaiting(Reading):
         index.inbox[condition] = None
         if self._now[0].active != active or self._disposed or ctx is not None:
             self._look_again(waiter, condition, ctx)
-        if len(index.dead) > UNTIDY:
+        if index.dead and len(index.dead) > UNTIDY:
             self._tidy()
         return waiter
 

@@ -72,7 +72,7 @@ class Changing(Awaiting):
         handler_timeout: float | None,
         catch_errors: bool,
     ) -> None:
-        super().__init__(machine_id, schema, graph_of(schema, NOTHING_BOUND.shape).node(()))
+        super().__init__(machine_id, schema, graph_of(schema, NOTHING_BOUND.shape).start)
         self.error: BaseException | None = None
         self.catch_errors = catch_errors
         self._handler_timeout = handler_timeout

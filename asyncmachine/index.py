@@ -231,7 +231,7 @@ class Index:
 
     def tidy(self) -> None:
         """Clear away what has been abandoned, and look at what lies in the inbox."""
-        self._fire()
+        self._fire(again=True)
         self.expire(-1)
         self._bury()
         self._sort_in(self._firing, None, (), {})
@@ -263,13 +263,14 @@ class Index:
             if waiter is not None and self.claim(condition):
                 waiter.set("disposed")
 
-    def _fire(self) -> list[Condition]:
-        """Set the waiters that have been taken; again after an interrupt, if one cut it short."""
-        taken = list(self._firing)
+    def _fire(self, *, again: bool = False) -> list[Condition]:
+        """Set the waiters that have been taken; again, if an interrupt has cut it short."""
+        firing = self._firing
+        taken = list(firing)
         for condition in taken:
-            waiter = self._firing[condition]
-            if condition in self.pending:  # an interrupt came before the claim
-                del self._firing[condition]
+            waiter = firing[condition]
+            if again and condition in self.pending:  # the interrupt came before the claim
+                del firing[condition]
                 continue
             waiter._condition = None  # with the waiter pending no more, nothing is to be buried
             waiter._fired = True
@@ -277,7 +278,7 @@ class Index:
                 waiter._fire()
             if waiter._callbacks is not None:
                 self._inside(waiter._fire)
-            del self._firing[condition]
+            del firing[condition]
         return taken
 
     def _inside(self, call: Callable[[], _T]) -> _T:
@@ -321,7 +322,9 @@ class Index:
         active = self.machine.active_mask() if node is None else node.active
         for condition in list(inbox):
             condition.sorted = True  # first: who buries it meanwhile must see that
-            if inbox.pop(condition, _MISSING) is _MISSING or condition not in pending:
+            try:
+                del inbox[condition]
+            except KeyError:
                 continue
             if type(condition) is Present:
                 on = condition.on
@@ -331,8 +334,10 @@ class Index:
                     holds = active & on == on and not active & condition.off
                 if holds:
                     self._take(condition, fired)
-                else:
+                elif condition in pending:
                     self.add_present(condition)
+            elif condition not in pending:
+                continue
             elif self._holds(condition):
                 self._take(condition, fired)
             elif isinstance(condition, WithArgs) and condition.state in entered:

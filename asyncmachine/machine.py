@@ -132,7 +132,7 @@ class Machine(Living):
             for each in handlers if isinstance(handlers, list | tuple) else (handlers,):
                 ignored = _OWN_NAMES if isinstance(each, Machine) else ()
                 self._bound = self._bound.plus(collect(self.schema, each, ignored))
-            self._now = (graph_of(self.schema, self._bound.shape).node(()),)
+            self._now = (graph_of(self.schema, self._bound.shape).start,)
         if tracers:
             self._tracers = Tracers(tracers)
             self._look_who_watches()

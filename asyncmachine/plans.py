@@ -57,9 +57,19 @@ def _numbered(shape: Shape) -> dict[str, tuple[int, ...]]:
 
 
 class Graph:
-    """Nodes and plans of all machines of one schema and one shape of handlers."""
+    """Nodes and plans of all machines of one schema and one shape of handlers.
 
-    __slots__ = ("__weakref__", "nodes", "offers", "pairs", "plans", "schema")
+    Attributes:
+        schema: the rules.
+        offers: the numbers of the handlers of each name.
+        pairs: whether there are handlers for pairs of states.
+        nodes: the nodes that are known.
+        plans: how many plans have been made.
+        start: the node of a machine that begins: nothing is active.
+
+    """
+
+    __slots__ = ("__weakref__", "nodes", "offers", "pairs", "plans", "schema", "start")
 
     def __init__(self, schema: Schema, shape: Shape) -> None:
         self.schema = schema
@@ -67,6 +77,7 @@ class Graph:
         self.pairs = any(_may_be_pair(schema, name) for name in self.offers)
         self.nodes: dict[tuple[int, ...], Node] = {}
         self.plans = 0
+        self.start = self.node(())
 
     def node(self, order: tuple[int, ...]) -> Node:
         """Give the node of these active states, in this order."""

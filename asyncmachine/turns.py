@@ -128,7 +128,8 @@ class Turns(Conducting):
                     self._follow = AUTO
                 if self._index is not None or plan.follow:
                     self._glide_down(plan, args)
-                    self._follow_up()
+                    if plan.follow:
+                        self._follow_up()
                 result = EXECUTED
             elif plan.direct and not self._watched:
                 result = self._carry_out_directly(plan, args)
