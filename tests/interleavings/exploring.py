@@ -4,7 +4,8 @@ Two searches, both over single bytecodes, both under frontrun's scheduler and vi
 so that time passes only when all threads wait, and a wait without end is found at once:
 
 - All schedules with one preemption: each thread is interrupted before each of its bytecodes
-  by all others, which run until they end or have to wait; and a number of schedules with
+  by all others, which run until they end or have to wait, in every order; where threads
+  wait, the same once more after all others have begun to; and a number of schedules with
   two, drawn from a fixed seed. Bytecodes that touch nothing but the frame that they are in
   are left out, for no other thread could tell the difference. Nothing else is assumed.
 - Where a test asks for it, frontrun's DPOR: one schedule for each order of accesses that
@@ -67,6 +68,10 @@ __all__ = ["explore", "known"]
 MOST: Final = 4000
 # How many schedules with two preemptions are drawn.
 DRAWN: Final = 100
+# In a plan, the thread that lets the next time-out fire.
+CLOCK: Final = -1
+# In a plan, until the thread ends or has to wait.
+AS_FAR_AS_IT_GOES: Final = 1_000_000
 
 # Bytecodes that touch nothing which another thread could see or change.
 PRIVATE: Final = {
@@ -137,8 +142,7 @@ def _twins(run_elsewhere: Callable[[Callable[[], object]], None] | None) -> Iter
         put(threads, "_idle", Seen())
         if run_elsewhere is not None:
             for module in (turns, living, conducting, machine, forks):
-                if hasattr(module, "run_elsewhere"):
-                    put(module, "run_elsewhere", run_elsewhere)
+                put(module, "run_elsewhere", run_elsewhere)
         set_active_trace_filter(_Filter())
         stack.callback(set_active_trace_filter, None)
         yield
@@ -168,14 +172,14 @@ def explore(
         real_pool: whether the pool of background threads itself is what is tested.
         dpor: whether frontrun's DPOR searches all schedules with two preemptions, too.
         drawn: how many schedules with two preemptions are drawn besides all with one.
-        timers: whether DPOR tries every moment at which a time-out can fire.
+        timers: whether every moment at which a time-out can fire is tried.
 
     """
     stage = _Stage(setup, workers, holds, background=background)
     with _twins(None if real_pool else stage.run_elsewhere):
         if dpor:
             _search(stage, timers=timers)
-        _Sweep(stage).run(drawn)
+        _Sweep(stage, timers=timers).run(drawn)
 
 
 class _Stage(Generic[_S]):
@@ -248,7 +252,7 @@ class _Interrupting(OpcodeScheduler):  # type: ignore[misc]  # frontrun has no t
     it has to wait until that has been done.
 
     Args:
-        plan: threads, and how many bytecodes each does at first.
+        plan: threads, and how many bytecodes each does at first; or the `CLOCK`.
         order: who is preferred when the plan is done and somebody ends or has to wait.
 
     """
@@ -261,13 +265,13 @@ class _Interrupting(OpcodeScheduler):  # type: ignore[misc]  # frontrun has no t
         self._at_start: set[int] = set()
         self._current: int | None = None
         self._asked: set[int] = set()  # who waits with a time-out, and has looked once more
-        self._has_waited: set[int] = set()
+        self.has_waited: set[int] = set()
         # How many bytecodes each thread did before it ended, or had to wait.
         self.counts = [0] * len(order)
 
     def wait_for_turn(self, thread_id: int) -> bool:
         with self._condition:
-            if thread_id not in self._has_waited:
+            if thread_id not in self.has_waited:
                 self.counts[thread_id] += 1
             if len(self._at_start) < len(self._order):
                 self._at_start.add(thread_id)
@@ -297,12 +301,12 @@ class _Interrupting(OpcodeScheduler):  # type: ignore[misc]  # frontrun has no t
     ) -> None:
         super().note_blocking_spin(thread_id, resource_id, waiting, timed_wait=timed_wait)
         if waiting:
-            self._has_waited.add(thread_id)
+            self.has_waited.add(thread_id)
 
     def add_timed_wait(
         self, thread_id: int, deadline: float | None = None, *, timeout: float | None = None
     ) -> float:
-        self._has_waited.add(thread_id)
+        self.has_waited.add(thread_id)
         return float(super().add_timed_wait(thread_id, deadline, timeout=timeout))
 
     def _go_on(self) -> None:
@@ -316,7 +320,11 @@ class _Interrupting(OpcodeScheduler):  # type: ignore[misc]  # frontrun has no t
     def _next(self) -> int | None:
         while self._plan:
             thread, count = self._plan[0]
-            if count and self._is_ready(thread):
+            if thread == CLOCK:
+                deadline = self._deadlines.next_deadline()
+                if deadline is not None:
+                    self._advance_clock_to(deadline)
+            elif count and self._is_ready(thread):
                 self._plan[0] = (thread, count - 1)
                 return thread
             self._plan.pop(0)
@@ -380,36 +388,49 @@ class _Stepping(BytecodeShuffler):  # type: ignore[misc]  # frontrun has no type
 class _Sweep(Generic[_S]):
     """All schedules with one preemption, and some with two."""
 
-    def __init__(self, stage: _Stage[_S]) -> None:
+    def __init__(self, stage: _Stage[_S], *, timers: bool) -> None:
         self._stage = stage
+        self._timers = timers
         self._ran = 0
 
     def run(self, drawn: int) -> None:
-        numbers = range(len(self._stage.workers))
-        counts = [0 for _ in numbers]
-        for first in numbers:
-            others = [number for number in numbers if number != first]
-            for order in ([*others, first], [*reversed(others), first])[: len(others)]:
-                at = 0
-                while True:
-                    found = self._schedule([(first, at)], order)
-                    if at == 0:
-                        counts = [max(pair) for pair in zip(counts, found, strict=True)]
-                    if found[first] <= at:  # it had ended, or had to wait, before
-                        break
-                    at += 1
+        threads = range(len(self._stage.workers))
+        lengths = [0 for _ in threads]
+        for first in threads:
+            others = [each for each in threads if each != first]
+            for order in permutations(threads):
+                if order[0] != first:
+                    ran = self._interrupt([], first, order)
+                    lengths = [max(pair) for pair in zip(lengths, ran.counts, strict=True)]
+            before = [(each, AS_FAR_AS_IT_GOES) for each in others]
+            order = (*others, first)
+            if self._schedule(before, (first, *others)).has_waited - {first}:
+                self._interrupt(before, first, order)
+                if self._timers:
+                    self._interrupt(before, first, order, [(CLOCK, 1)])
         draw = random.Random(1)
         for _ in range(drawn):
-            first, second = draw.sample(numbers, 2)
-            plan = [
-                (first, draw.randrange(counts[first])),
-                (second, draw.randrange(counts[second])),
-            ]
-            self._schedule(plan, [first, *(n for n in numbers if n != first)])
+            first, second = draw.sample(threads, 2)
+            plan = [(each, draw.randrange(lengths[each])) for each in (first, second)]
+            self._schedule(plan, [first, *(each for each in threads if each != first)])
         print(f"one preemption or two: {self._ran} schedules")
 
-    def _schedule(self, plan: list[tuple[int, int]], order: list[int]) -> list[int]:
-        """Run one schedule; give how many bytecodes each thread did before it had to wait."""
+    def _interrupt(
+        self,
+        before: list[tuple[int, int]],
+        first: int,
+        order: Sequence[int],
+        after: Sequence[tuple[int, int]] = (),
+    ) -> _Interrupting:
+        """Interrupt a thread before each of its bytecodes; give the first schedule."""
+        ran = found = self._schedule([*before, (first, 0), *after], order)
+        at = 0
+        while found.counts[first] > at:  # it did not end, or have to wait, before
+            at += 1
+            found = self._schedule([*before, (first, at), *after], order)
+        return ran
+
+    def _schedule(self, plan: list[tuple[int, int]], order: Sequence[int]) -> _Interrupting:
         self._ran += 1
         scheduler = _Interrupting(plan, order)
         runner = _Stepping(scheduler, detect_io=False)
@@ -422,4 +443,4 @@ class _Sweep(Generic[_S]):
         except Exception as error:
             error.add_note(f"in the schedule {plan}, then {order}")
             raise
-        return scheduler.counts
+        return scheduler

@@ -66,7 +66,6 @@ def test_work_that_is_given_as_the_thread_retires_is_done() -> None:
             partial(give, "a"),
             holds=partial(all_is_done, ["a"]),
             real_pool=True,
-            dpor=True,
             timers=True,
         )
 
@@ -104,23 +103,30 @@ def call(name: str, scene: Kennel) -> None:
     scene.in_time.append(watch.stop())
 
 
+def look(scene: Kennel) -> None:
+    """Do twice what the watchdog does for ever."""
+    for _ in range(2):
+        for entry in scene.dog._overdue():
+            entry.on_late()
+
+
+def ring(scene: Kennel) -> None:
+    """End the sleep of a watchdog that nobody would wake any more."""
+    with scene.dog._bell:
+        scene.dog._bell.notify()
+
+
 def test_a_call_is_late_or_in_time() -> None:
+    def call_and_ring(scene: Kennel) -> None:
+        call("a", scene)
+        ring(scene)
+
     def one_was_first(scene: Kennel) -> None:
         assert scene.in_time == [scene.late == []]
         assert not any(scene.dog._lanes.values())
 
-    def start_and_stop(scene: Kennel) -> None:
-        call("a", scene)
-        with scene.dog._bell:  # nothing else would end its sleep
-            scene.dog._bell.notify()
-
     with patch.object(watchdog, "_watchdog"):
-        explore(Kennel, start_and_stop, look_once, holds=one_was_first, dpor=True, timers=True)
-
-
-def look_once(scene: Kennel) -> None:
-    for entry in scene.dog._overdue():
-        entry.on_late()
+        explore(Kennel, look, call_and_ring, holds=one_was_first, timers=True)
 
 
 def test_of_two_who_claim_a_watch_one_wins() -> None:
@@ -143,7 +149,7 @@ def test_a_watch_that_is_added_as_the_watchdog_falls_asleep_wakes_it() -> None:
 
     def bark(scene: Kennel) -> None:
         while not scene.late:
-            look_once(scene)
+            look(scene)
 
     def it_barked(scene: Kennel) -> None:
         assert scene.late == ["a"]
@@ -151,6 +157,26 @@ def test_a_watch_that_is_added_as_the_watchdog_falls_asleep_wakes_it() -> None:
     with patch.object(watchdog, "_watchdog"):
         explore(Kennel, start, bark, holds=it_barked)
         explore(Kennel, start, partial(call, "b"), bark, holds=it_barked, drawn=50)
+
+
+def test_a_watch_that_is_added_as_an_empty_lane_is_thrown_away_is_kept() -> None:
+    class Left(Kennel):
+        def __init__(self) -> None:
+            super().__init__()
+            call("b", self)
+
+    def start(scene: Left) -> None:
+        scene.watches["a"].start()
+
+    def bark(scene: Left) -> None:
+        for _ in range(9):
+            look(scene)
+
+    def it_barked(scene: Left) -> None:
+        assert scene.late == ["a"]
+
+    with patch.object(watchdog, "_watchdog"):
+        explore(Left, start, bark, holds=it_barked)
 
 
 # Both ------------------------------------------------------------------------------------
@@ -169,8 +195,7 @@ def test_a_handler_that_ends_as_it_is_late_settles_its_mutation_once() -> None:
     def add(scene: Late) -> None:
         scene.results.append(scene.machine.add("A"))
         scene.results.append(scene.machine.add("B"))
-        with scene.dog._bell:
-            scene.dog._bell.notify()
+        ring(scene)
 
     def it_was_settled(scene: Late) -> None:
         machine = scene.machine
@@ -182,4 +207,4 @@ def test_a_handler_that_ends_as_it_is_late_settles_its_mutation_once() -> None:
         assert scene.results[1].wait(timeout=0) == Result.EXECUTED
 
     with patch.object(watchdog, "_watchdog"):
-        explore(Late, add, look_once, holds=it_was_settled, background=True, timers=True)
+        explore(Late, add, look, holds=it_was_settled, background=True, timers=True)

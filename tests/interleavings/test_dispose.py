@@ -143,23 +143,43 @@ def test_two_threads_dispose_once() -> None:
     explore(Listening, dispose, dispose, holds=it_has_run_once)
 
 
+class Held(Scene):
+    """The same, while a thread has the machine's turn; `release` is what it does next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.machine.on_dispose(self.told.append)
+        del self.machine._baton[0]
+
+
+def release(scene: Held) -> None:
+    scene.machine._baton += [None]
+    scene.machine._serve()
+
+
+def dispose_in_time(scene: Scene) -> None:
+    scene.machine.dispose(timeout=1)
+
+
+def it_was_disposed_once(scene: Held) -> None:
+    assert scene.told == [scene.machine]
+    all_has_ended(scene)
+
+
 def test_a_disposal_whose_time_is_up_happens_once_all_the_same() -> None:
-    class Listening(Scene):
-        def __init__(self) -> None:
-            super().__init__()
-            self.machine.on_dispose(self.told.append)
+    explore(Held, dispose_in_time, release, holds=it_was_disposed_once, timers=True)
 
-    def dispose_in_time(scene: Scene) -> None:
-        scene.machine.dispose(timeout=1)
 
-    def add(scene: Scene) -> None:
-        scene.results.append(scene.machine.add("A"))
+def test_a_machine_whose_turn_is_never_given_back_is_disposed_in_time() -> None:
+    def add(scene: Held) -> None:
+        scene.results.append(scene.machine.add("A").wait())
 
-    def it_has_run_once(scene: Scene) -> None:
+    def it_was_disposed(scene: Held) -> None:
         assert scene.told == [scene.machine]
-        all_has_ended(scene)
+        assert scene.machine.waiters_pending == 0
+        assert scene.results == [Result.CANCELED]
 
-    explore(Listening, dispose_in_time, add, holds=it_has_run_once, timers=True)
+    explore(Held, dispose_in_time, add, holds=it_was_disposed, timers=True)
 
 
 class Parent(Scene):

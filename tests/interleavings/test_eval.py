@@ -60,6 +60,13 @@ def test_it_runs_once_between_transitions() -> None:
     explore(Scene, evaluate, add, holds=it_saw_one_moment)
 
 
+def test_it_runs_though_the_machine_comes_to_rest_meanwhile() -> None:
+    def it_ran(scene: Held) -> None:
+        assert scene.gave == [1]
+
+    explore(Held, evaluate, release, holds=it_ran)
+
+
 def test_two_threads_get_each_its_own_value() -> None:
     def they_took_turns(scene: Scene) -> None:
         assert sorted(map(str, scene.gave)) == ["1", "2"]
@@ -72,7 +79,7 @@ def test_of_its_turn_and_its_time_out_one_is_first() -> None:
         assert len(scene.ran) == (scene.gave != ["too late"])
         assert scene.machine.queue_length == 0
 
-    explore(Held, evaluate_in_time, release, holds=one_was_first, dpor=True, timers=True)
+    explore(Held, evaluate_in_time, release, holds=one_was_first, timers=True)
 
 
 def test_of_two_who_claim_a_task_one_wins() -> None:

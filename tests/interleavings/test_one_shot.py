@@ -53,7 +53,7 @@ def test_two_threads_that_wait_wake() -> None:
         nobody_sleeps(scene)
         assert scene.woken == [True, True]
 
-    explore(Scene, wait, wait, fire, holds=both_woke)
+    explore(Scene, wait, wait, fire, holds=both_woke, dpor=True)
 
 
 def test_a_thread_that_waits_no_longer_leaves_nothing_behind() -> None:
@@ -61,7 +61,7 @@ def test_a_thread_that_waits_no_longer_leaves_nothing_behind() -> None:
         nobody_sleeps(scene)
         assert len(scene.woken) == 1
 
-    explore(Scene, wait_in_time, fire, holds=it_is_gone, dpor=True, timers=True)
+    explore(Scene, wait_in_time, fire, holds=it_is_gone, timers=True)
 
 
 def test_a_callback_runs_once() -> None:
@@ -70,6 +70,18 @@ def test_a_callback_runs_once() -> None:
 
     explore(Scene, listen, fire, holds=it_ran, dpor=True)
     explore(Scene, listen, fire, fire, holds=it_ran)
+
+
+def test_of_two_threads_that_run_a_callback_one_does() -> None:
+    class Heard(Scene):
+        def __init__(self) -> None:
+            super().__init__()
+            listen(self)
+
+    def it_ran(scene: Heard) -> None:
+        assert scene.heard == [scene.event]
+
+    explore(Heard, fire, fire, holds=it_ran, dpor=True)
 
 
 def test_two_callbacks_run_once_each() -> None:
@@ -139,7 +151,7 @@ def test_a_wait_for_any_that_runs_out_of_time_may_come_too_late_but_not_amiss() 
         found = wait_any(*scene.waiters, timeout=1)
         assert found is None or found.is_set()
 
-    explore(Two, wait_in_time, partial(add, 0), holds=Two.nobody_sleeps, dpor=True, timers=True)
+    explore(Two, wait_in_time, partial(add, 0), holds=Two.nobody_sleeps, timers=True)
 
 
 def test_waiters_of_one_machine_that_one_transition_sets_are_found() -> None:

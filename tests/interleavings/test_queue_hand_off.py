@@ -8,6 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
+import pytest
+
 from asyncmachine import Machine, Result, State, turns
 from tests.interleavings.exploring import explore, known
 
@@ -45,6 +47,7 @@ TWO = known({"A": State(), "B": State()}, "add A", "add B")
 def both_are_active(scene: Scene) -> None:
     scene.rests()
     assert scene.machine.time("A", "B") == (1, 1)
+    assert scene.machine.is_active("A", "B")
     assert set(scene.results.values()) <= {Result.EXECUTED, Result.QUEUED}
 
 
@@ -56,6 +59,21 @@ def test_what_is_queued_as_a_drain_ends_is_carried_out_without_another_call() ->
         holds=both_are_active,
         dpor=True,
     )
+
+
+@pytest.mark.parametrize("kind", ["remove", "set"])
+def test_the_same_for_other_kinds(kind: str) -> None:
+    schema = known({"A": State(), "B": State()}, "add B", "remove A", "set A", "add A")
+
+    def change(scene: Scene) -> None:
+        scene.results[kind] = getattr(scene.machine, kind)("A")
+
+    def the_other_is_active(scene: Scene) -> None:
+        scene.rests()
+        assert scene.machine.tick("B") in {1, 2}
+        assert scene.machine.is_active("B") or kind == "set"
+
+    explore(lambda: Scene(schema), change, partial(add, "B"), holds=the_other_is_active)
 
 
 def test_the_same_for_a_queue_that_is_made_meanwhile_and_a_state_with_handlers() -> None:
@@ -132,7 +150,8 @@ def test_a_thread_that_has_done_its_share_hands_over_to_a_background_thread() ->
         scene.rests()
         assert scene.machine.time("A", "B", "C") == (1, 1, 1)
 
-    with patch.object(turns, "FAIR_SHARE", 1):
+    serve = turns.Turns._serve
+    with patch.object(turns, "FAIR_SHARE", 1), patch.object(serve, "__defaults__", (1,)):
         explore(
             lambda: Scene(schema),
             partial(add, "A"),
@@ -212,6 +231,26 @@ def test_who_waits_for_the_queue_to_be_drained_is_told() -> None:
         assert scene.machine.waiters_pending == 0
 
     explore(lambda: Scene(TWO), wait, partial(add, "A"), holds=it_was_told)
+
+
+def test_who_waits_for_the_queue_as_a_busy_thread_comes_to_rest_is_told() -> None:
+    class Held(Scene):
+        def __init__(self) -> None:
+            super().__init__(TWO)
+            del self.machine._baton[0]  # as a thread does that carries something out
+
+    def release(scene: Held) -> None:
+        scene.machine._baton += [None]
+        scene.machine._serve()
+
+    def wait(scene: Held) -> None:
+        assert scene.machine.when_queue_empty().wait()
+
+    def it_was_told(scene: Held) -> None:
+        scene.rests()
+        assert scene.machine.waiters_pending == 0
+
+    explore(Held, wait, release, holds=it_was_told)
 
 
 def test_who_waits_for_a_queue_that_two_threads_fill_is_told() -> None:

@@ -85,15 +85,13 @@ def test_one_clock_never_goes_back() -> None:
     explore(few, read_one, toggle, holds=it_went_on, drawn=300)
 
 
-def test_what_is_active_agrees_with_itself() -> None:
+def test_what_is_active_agrees_with_its_clock() -> None:
     def look(scene: Scene) -> None:
-        one = scene.machine.is_active("A")
-        both = scene.machine.is_active("A", "B")
-        neither = scene.machine.is_inactive("A", "B")
-        assert not both
-        assert not (one and neither and scene.machine.tick("A") == 1)
-        assert scene.machine.describe().count("(") == 1
+        is_active = scene.machine.is_active("A")
+        tick = scene.machine.tick("A")
+        assert tick or not is_active
         assert str(scene.machine) in {"()", "(A:1)", "(B:1)", "(A:3)"}
+        assert scene.machine.describe().startswith(("()", "(A:1)", "(B:1)", "(A:3)"))
 
     explore(few, look, toggle, holds=lambda scene: None)
 

@@ -1,5 +1,7 @@
 """What is waited for while it happens: it is noticed, and once."""
 
+# ruff: noqa: SLF001 - these tests look behind the scenes
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -194,6 +196,31 @@ def test_a_context_made_while_another_one_of_its_state_expires_expires_too() -> 
             self.contexts.append(self.machine.state_ctx("B"))
 
     explore(Known, get_context, reactivate, holds=contexts_tell_the_truth)
+
+
+def test_a_context_made_while_those_of_the_last_activation_are_swept_out_is_kept() -> None:
+    class Swept(Scene):
+        def __init__(self) -> None:
+            super().__init__()
+            self.machine.add("M")
+            self.old = self.machine.state_ctx("M")
+            index, self.machine._index = self.machine._index, None
+            self.machine.add("M")  # now it is published, and contexts do not know yet
+            self.machine._index = index
+
+    def sweep(scene: Swept) -> None:
+        scene.machine._waiters().expire(-1)
+
+    def get(scene: Swept) -> None:
+        scene.contexts.append(scene.machine.state_ctx("M"))
+
+    def the_new_one_lives_on(scene: Swept) -> None:
+        assert scene.old.expired
+        assert not scene.contexts[0].expired
+        scene.machine.remove("M")
+        assert scene.contexts[0].expired
+
+    explore(Swept, get, sweep, holds=the_new_one_lives_on)
 
 
 def test_a_waiter_that_is_bound_to_a_context_while_that_expires_is_canceled() -> None:

@@ -56,7 +56,7 @@ def test_a_result_that_is_waited_for_too_shortly_is_there_or_times_out() -> None
         assert scene.found[0] in {EXECUTED, Result.CANCELED}
         assert scene.result.wait(timeout=0) == EXECUTED
 
-    explore(Scene, wait_in_time, settle, holds=it_is_one_of_both, dpor=True, timers=True)
+    explore(Scene, wait_in_time, settle, holds=it_is_one_of_both, timers=True)
 
 
 SCHEMA = known({"A": State(), "B": State()}, "add A", "add A", "remove A", "add B")
@@ -72,6 +72,31 @@ class Busy:
     def all_are_executed(self) -> None:
         assert self.machine.queue_length == 0
         assert self.results == [EXECUTED] * len(self.results)
+        self.nothing_is_remembered()
+
+    def nothing_is_remembered(self) -> None:
+        """Assert that a mutation which was queued is not taken for one that was before."""
+        machine = self.machine
+        for kind in ("remove", "add"):
+            del machine._baton[0]
+            result = getattr(machine, kind)("A")
+            assert result == Result.QUEUED
+            machine._baton += [None]
+            machine._serve()
+            assert machine.is_active("A") == (kind == "add")
+
+
+class Held(Busy):
+    """The same, while a thread has the machine's turn; `release` is what it does next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.machine._baton[0]
+
+
+def release(scene: Held) -> None:
+    scene.machine._baton += [None]
+    scene.machine._serve()
 
 
 def add_twin(scene: Busy) -> None:
@@ -84,10 +109,10 @@ def add_other(scene: Busy) -> None:
 
 def test_a_twin_that_comes_while_the_first_one_is_taken_out_gets_a_result() -> None:
     def one_activation(scene: Busy) -> None:
-        scene.all_are_executed()
         assert scene.machine.time("A", "B") == (1, 1)
+        scene.all_are_executed()
 
-    explore(Busy, add_twin, add_twin, add_other, holds=one_activation, drawn=200)
+    explore(Busy, add_twin, add_twin, add_other, holds=one_activation, drawn=30)
 
 
 def test_a_twin_is_not_mistaken_for_one_that_came_before_its_opposite() -> None:
@@ -98,27 +123,50 @@ def test_a_twin_is_not_mistaken_for_one_that_came_before_its_opposite() -> None:
 
     def the_last_call_counts(scene: Busy) -> None:
         scene.results = [each.wait(timeout=0) for each in scene.results]
-        scene.all_are_executed()
         assert scene.machine.time("A", "B") == (3, 1)
+        scene.all_are_executed()
 
     explore(Busy, add, add_other, holds=the_last_call_counts)
 
 
+def test_a_mutation_that_is_queued_as_the_queue_is_drained_is_forgotten_in_time() -> None:
+    def one_activation(scene: Held) -> None:
+        assert scene.machine.tick("A") == 1
+        scene.all_are_executed()
+
+    explore(Held, add_twin, release, holds=one_activation, dpor=True)
+
+
 def test_twins_that_wait_behind_a_busy_thread_share_one_result() -> None:
-    class Held(Busy):
+    def one_activation(scene: Held) -> None:
+        assert scene.machine.tick("A") == 1
+        scene.all_are_executed()
+
+    explore(Held, add_twin, add_twin, release, holds=one_activation, drawn=30)
+
+
+def test_others_that_wait_behind_a_busy_thread_get_their_own_results() -> None:
+    schema = known({"A": State(), "B": State(require=("A", "C")), "C": State()}, "add A", "add B")
+
+    class Related(Held):
         def __init__(self) -> None:
             super().__init__()
-            del self.machine._baton[0]  # as a thread does that carries something out
+            self.machine = Machine(schema)
+            del self.machine._baton[0]
+            self.refusals: list[Result] = []
 
-    def release(scene: Held) -> None:
-        scene.machine._baton += [None]
-        scene.machine._serve()
+    def add_refused(scene: Related) -> None:
+        scene.refusals.append(scene.machine.add("B").wait())
 
-    def one_activation(scene: Held) -> None:
-        scene.all_are_executed()
-        assert scene.machine.tick("A") == 1
+    def results_are_their_own(scene: Related) -> None:
+        assert scene.results == [EXECUTED]
+        assert [each.why for each in scene.refusals] in (
+            ["B requires A and C, which are inactive"],
+            ["B requires C, which is inactive"],
+            ["B requires A, which is inactive"],
+        )
 
-    explore(Held, add_twin, add_twin, release, holds=one_activation, drawn=200)
+    explore(Related, add_twin, add_refused, release, holds=results_are_their_own, drawn=30)
 
 
 @pytest.mark.parametrize("caught", [True, False])
@@ -147,7 +195,7 @@ def test_an_error_in_a_handler_settles_the_result_of_who_asked(caught: bool) -> 
             assert not caught
 
     def both_are_done(scene: Failing) -> None:
-        scene.all_are_executed()
+        assert scene.machine.queue_length == 0
         assert scene.machine.is_active("B")
         assert not scene.machine.is_active("A")
         assert scene.machine.is_active("Exception") is caught
