@@ -6,7 +6,7 @@ waits for this one, is not begun; what was asked for is done on the spot instead
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from asyncmachine.conditions import Idle
 from asyncmachine.index import UNTIDY
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from asyncmachine.waiting import StateContext
 
 __all__ = ["Resting"]
+
+# So many tasks may wait for the machine to rest before who adds one has to wait too.
+MOST_URGENT: Final = 100
 
 _T = TypeVar("_T")
 
@@ -79,13 +82,22 @@ class Resting(Turns):
         return task.value()
 
     def _between(self, fn: Callable[[], object]) -> None:
-        """Run a function before the next transition: at once if the machine is idle."""
+        """Run a function before the next transition: at once if the machine is idle.
+
+        Does not wait for it, unless so many are waiting that the machine can not keep up.
+        """
+        task = Task(fn)
         try:
-            self._queue_made().put_task(Task(fn), urgent=True)
+            queue = self._queue_made()
+            queue.put_task(task, urgent=True)
             self._serve()
         except BaseException:
             self._serve_later()
             raise
+        if len(queue.urgent) > MOST_URGENT and not is_inside(self):
+            with Blocked(self) as safe:
+                if safe:
+                    task.wait()
 
     def _rebind(
         self, change: Callable[[Bound], Bound], then: Callable[[], object] | None = None

@@ -497,10 +497,9 @@ def test_a_waiter_that_is_abandoned_as_it_is_set_does_no_harm() -> None:
 
     def abandon() -> bool:
         while not done.is_set():
-            waiters = [machine.when("Foo"), machine.when_not("Foo"), machine.when_tick("Foo", 9999)]
-            for each in waiters:
-                each.on_done(lambda _: None)
-            del waiters[:]
+            machine.when("Foo").on_done(lambda _: None)
+            machine.when_not("Foo").on_done(lambda _: None)
+            machine.when_tick("Foo", 9999)
         return True
 
     def toggle() -> bool:

@@ -4,7 +4,7 @@ Two searches, both over single bytecodes, both under frontrun's scheduler and vi
 so that time passes only when all threads wait, and a wait without end is found at once:
 
 - All schedules with one preemption: each thread is interrupted before each of its bytecodes
-  by all others, which run until they end or have to wait, in every order; where threads
+  by all others, which run until they end or have to wait, in both orders; where threads
   wait, the same once more after all others have begun to; and a number of schedules with
   two, drawn from a fixed seed. Bytecodes that touch nothing but the frame that they are in
   are left out, for no other thread could tell the difference. Nothing else is assumed.
@@ -160,6 +160,7 @@ def explore(
     dpor: bool = False,
     drawn: int = DRAWN,
     timers: bool = False,
+    every_order: bool = False,
 ) -> None:
     """Run threads on a new state each time, and see whether an assertion holds at the end.
 
@@ -173,13 +174,14 @@ def explore(
         dpor: whether frontrun's DPOR searches all schedules with two preemptions, too.
         drawn: how many schedules with two preemptions are drawn besides all with one.
         timers: whether every moment at which a time-out can fire is tried.
+        every_order: whether the interrupted thread may go on before all others are done.
 
     """
     stage = _Stage(setup, workers, holds, background=background)
     with _twins(None if real_pool else stage.run_elsewhere):
         if dpor:
             _search(stage, timers=timers)
-        _Sweep(stage, timers=timers).run(drawn)
+        _Sweep(stage, timers=timers, every_order=every_order).run(drawn)
 
 
 class _Stage(Generic[_S]):
@@ -388,9 +390,10 @@ class _Stepping(BytecodeShuffler):  # type: ignore[misc]  # frontrun has no type
 class _Sweep(Generic[_S]):
     """All schedules with one preemption, and some with two."""
 
-    def __init__(self, stage: _Stage[_S], *, timers: bool) -> None:
+    def __init__(self, stage: _Stage[_S], *, timers: bool, every_order: bool) -> None:
         self._stage = stage
         self._timers = timers
+        self._every_order = every_order
         self._ran = 0
 
     def run(self, drawn: int) -> None:
@@ -399,7 +402,7 @@ class _Sweep(Generic[_S]):
         for first in threads:
             others = [each for each in threads if each != first]
             for order in permutations(threads):
-                if order[0] != first:
+                if first == order[-1] or (self._every_order and first != order[0]):
                     ran = self._interrupt([], first, order)
                     lengths = [max(pair) for pair in zip(lengths, ran.counts, strict=True)]
             before = [(each, AS_FAR_AS_IT_GOES) for each in others]

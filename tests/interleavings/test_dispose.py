@@ -170,16 +170,17 @@ def test_a_disposal_whose_time_is_up_happens_once_all_the_same() -> None:
     explore(Held, dispose_in_time, release, holds=it_was_disposed_once, timers=True)
 
 
-def test_a_machine_whose_turn_is_never_given_back_is_disposed_in_time() -> None:
-    def add(scene: Held) -> None:
-        scene.results.append(scene.machine.add("A").wait())
+@pytest.mark.parametrize("call", ["add", "can_add"])
+def test_who_asks_a_stuck_machine_as_it_is_disposed_is_refused(call: str) -> None:
+    def ask(scene: Held) -> None:
+        scene.results.append(getattr(scene.machine, call)("A").wait())
 
-    def it_was_disposed(scene: Held) -> None:
+    def it_was_refused(scene: Held) -> None:
         assert scene.told == [scene.machine]
         assert scene.machine.waiters_pending == 0
         assert scene.results == [Result.CANCELED]
 
-    explore(Held, dispose_in_time, add, holds=it_was_disposed, timers=True)
+    explore(Held, dispose_in_time, ask, holds=it_was_refused, timers=True)
 
 
 class Parent(Scene):
@@ -236,7 +237,7 @@ def test_a_mutation_that_is_sent_to_the_background_is_executed_or_canceled() -> 
     def send(scene: Scene) -> None:
         scene.results.append(scene.machine.send("add", "A"))
 
-    explore(Scene, send, dispose, holds=all_has_ended, background=True, drawn=30)
+    explore(Scene, send, dispose, holds=all_has_ended, background=True, drawn=20)
 
 
 def test_two_machines_whose_threads_dispose_each_other_end() -> None:

@@ -71,7 +71,7 @@ def test_two_threads_get_each_its_own_value() -> None:
     def they_took_turns(scene: Scene) -> None:
         assert sorted(map(str, scene.gave)) == ["1", "2"]
 
-    explore(Scene, evaluate, evaluate, add, holds=they_took_turns, drawn=50)
+    explore(Scene, evaluate, evaluate, add, holds=they_took_turns, drawn=20)
 
 
 def test_of_its_turn_and_its_time_out_one_is_first() -> None:
@@ -79,7 +79,7 @@ def test_of_its_turn_and_its_time_out_one_is_first() -> None:
         assert len(scene.ran) == (scene.gave != ["too late"])
         assert scene.machine.queue_length == 0
 
-    explore(Held, evaluate_in_time, release, holds=one_was_first, timers=True)
+    explore(Held, evaluate_in_time, release, holds=one_was_first, background=True, timers=True)
 
 
 def test_of_two_who_claim_a_task_one_wins() -> None:

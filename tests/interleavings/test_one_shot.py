@@ -53,7 +53,7 @@ def test_two_threads_that_wait_wake() -> None:
         nobody_sleeps(scene)
         assert scene.woken == [True, True]
 
-    explore(Scene, wait, wait, fire, holds=both_woke, dpor=True)
+    explore(Scene, wait, wait, fire, holds=both_woke, every_order=True)
 
 
 def test_a_thread_that_waits_no_longer_leaves_nothing_behind() -> None:
@@ -69,7 +69,7 @@ def test_a_callback_runs_once() -> None:
         assert scene.heard == [scene.event]
 
     explore(Scene, listen, fire, holds=it_ran, dpor=True)
-    explore(Scene, listen, fire, fire, holds=it_ran)
+    explore(Scene, listen, fire, fire, holds=it_ran, every_order=True)
 
 
 def test_of_two_threads_that_run_a_callback_one_does() -> None:
@@ -88,7 +88,7 @@ def test_two_callbacks_run_once_each() -> None:
     def both_ran(scene: Scene) -> None:
         assert scene.heard == [scene.event, scene.event]
 
-    explore(Scene, listen, listen, fire, holds=both_ran)
+    explore(Scene, listen, listen, fire, holds=both_ran, every_order=True)
 
 
 SCHEMA = known({"A": State(), "B": State()}, "add A", "add B")

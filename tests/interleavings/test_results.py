@@ -134,7 +134,7 @@ def test_a_mutation_that_is_queued_as_the_queue_is_drained_is_forgotten_in_time(
         assert scene.machine.tick("A") == 1
         scene.all_are_executed()
 
-    explore(Held, add_twin, release, holds=one_activation, dpor=True)
+    explore(Held, add_twin, release, holds=one_activation)
 
 
 def test_twins_that_wait_behind_a_busy_thread_share_one_result() -> None:
@@ -200,4 +200,4 @@ def test_an_error_in_a_handler_settles_the_result_of_who_asked(caught: bool) -> 
         assert not scene.machine.is_active("A")
         assert scene.machine.is_active("Exception") is caught
 
-    explore(Failing, add_failing, add_working, holds=both_are_done, background=True, drawn=50)
+    explore(Failing, add_failing, add_working, holds=both_are_done, background=True, drawn=20)
