@@ -175,6 +175,8 @@ class Living(Resting):
                 return []
             if not task.wait(time_left(deadline)) and task.claim():
                 self._retire_surely()
+                # First noted, then refused: who asks meanwhile does it the other way round.
+                self._abandoned = True
                 self._refuse_queued()
             life.over.wait(time_left(deadline))
         if task.error is not None and not isinstance(task.error, Exception):

@@ -66,7 +66,7 @@ class Turns(Conducting):
 
     """
 
-    __slots__ = ("_baton", "_handed", "_queue", "queue_limit")
+    __slots__ = ("_abandoned", "_baton", "_handed", "_queue", "queue_limit")
 
     def __init__(
         self,
@@ -80,6 +80,7 @@ class Turns(Conducting):
         self._baton = [None]
         self._queue: Queue | None = None
         self._handed: list[OneShot] | None = None  # what pipes have handed over
+        self._abandoned = False  # disposed while a handler was stuck with the turn
         self.queue_limit = queue_limit
 
     # Requests -------------------------------------------------------------------------
@@ -315,6 +316,9 @@ class Turns(Conducting):
         """
         queue = self._queue_made()
         baton = self._baton
+        if self._abandoned:
+            self._refuse_queued()
+            return
         while queue.waiting or queue.urgent or self._follow is not None:
             if share <= 0:
                 run_elsewhere(self._serve_behind)
@@ -476,8 +480,8 @@ class Turns(Conducting):
             if self._index is not None:
                 self._index.doubt()
                 self._queue_made().put_task(Task(self._index.tidy), urgent=True)
-                queue = self._queue
         self._baton += FREE
+        queue = self._queue  # read again: the first request to be queued may have made it
         if self._follow is not None or (queue is not None and (len(queue) or queue.idlers)):
             run_elsewhere(self._serve_behind)
 

@@ -111,6 +111,12 @@ class _Watchdog:
             for entry in self._overdue():
                 entry.on_late()
 
+    def _throw_away(self, timeout: float, lane: dict[Watch, None]) -> None:
+        """Drop an empty lane; back it comes if somebody was just adding to it."""
+        self._lanes.pop(timeout, None)
+        if lane:
+            self._lanes.setdefault(timeout, lane).update(lane)
+
     def _overdue(self) -> list[Watch]:
         """Sleep until a deadline has passed; give the calls that are late."""
         with self._bell:
@@ -120,7 +126,7 @@ class _Watchdog:
             late = []
             for timeout, lane in list(self._lanes.items()):
                 if not lane:
-                    self._lanes.pop(timeout)
+                    self._throw_away(timeout, lane)
                 for entry in list(lane):
                     if entry.deadline > now:
                         self._wakes_at = min(self._wakes_at, entry.deadline)
