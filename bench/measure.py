@@ -1,9 +1,9 @@
 """Timing a statement, and the empty function call that it is compared with.
 
-A statement is compiled into a loop of its own, as ``timeit`` does, so that nothing but
-the statement is timed. What the loop costs by itself stays in the statement and in the
-empty call alike; on request it is measured with the same loop around ``pass``, and taken
-off both.
+A statement is compiled into a loop of its own, ``for _ in range(times)`` as anybody would
+write it, so that nothing but the statement is timed. What the loop costs by itself stays
+in the statement and in the empty call alike; on request it is measured with the same loop
+around ``pass``, and taken off both.
 
 Garbage collection is off while a loop runs, and made up for before the next case.
 """
@@ -14,7 +14,6 @@ import gc
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import repeat
 from statistics import median
 from textwrap import indent
 from time import perf_counter_ns
@@ -94,7 +93,7 @@ class Loop:
 
     def run(self, times: int) -> int:
         """Repeat the statement so often; nanoseconds, loop included."""
-        return self._loop(repeat(None, times), perf_counter_ns, **self._names)
+        return self._loop(range(times), perf_counter_ns, **self._names)
 
     def close(self) -> None:
         """Run the check that the case came with."""

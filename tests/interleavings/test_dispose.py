@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncmachine import Machine, MachineError, Result, State, StateContext, Waiter
+from asyncmachine import Machine, MachineError, Result, State, StateContext, Tracer, Waiter
 from tests.interleavings.exploring import explore, known
 
 SCHEMA = known({"A": State(), "B": State()}, "add A", "add B")
@@ -131,7 +131,7 @@ def test_a_callback_that_is_added_meanwhile_runs_once() -> None:
 
 
 def test_two_threads_dispose_once() -> None:
-    class Listening(Scene):
+    class Told(Scene):
         def __init__(self) -> None:
             super().__init__()
             self.machine.on_dispose(self.told.append)
@@ -140,7 +140,17 @@ def test_two_threads_dispose_once() -> None:
         all_has_ended(scene)
         assert scene.told == [scene.machine]
 
-    explore(Listening, dispose, dispose, holds=it_has_run_once)
+    explore(Told, dispose, dispose, holds=it_has_run_once)
+
+
+class Listening(Tracer):
+    """Takes note of disposals."""
+
+    def __init__(self, told: list[Machine]) -> None:
+        self.told = told
+
+    def machine_dispose(self, mach: Machine) -> None:
+        self.told.append(mach)
 
 
 class Held(Scene):
@@ -148,7 +158,7 @@ class Held(Scene):
 
     def __init__(self) -> None:
         super().__init__()
-        self.machine.on_dispose(self.told.append)
+        self.machine.add_tracer(Listening(self.told))
         del self.machine._baton[0]
 
 

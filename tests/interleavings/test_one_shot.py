@@ -72,16 +72,21 @@ def test_a_callback_runs_once() -> None:
     explore(Scene, listen, fire, fire, holds=it_ran, every_order=True)
 
 
-def test_of_two_threads_that_run_a_callback_one_does() -> None:
+def test_two_threads_that_run_callbacks_run_each_of_them_once() -> None:
     class Heard(Scene):
         def __init__(self) -> None:
             super().__init__()
-            listen(self)
+            self.names: list[str] = []
+            for name in "ab":
+                self.event._add_callback(partial(self.hear, name))
 
-    def it_ran(scene: Heard) -> None:
-        assert scene.heard == [scene.event]
+        def hear(self, name: str, event: OneShot) -> None:
+            self.names.append(name)
 
-    explore(Heard, fire, fire, holds=it_ran, dpor=True)
+    def each_ran_once(scene: Heard) -> None:
+        assert sorted(scene.names) == ["a", "b"]
+
+    explore(Heard, fire, fire, holds=each_ran_once, dpor=True)
 
 
 def test_two_callbacks_run_once_each() -> None:

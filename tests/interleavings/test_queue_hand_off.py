@@ -11,6 +11,7 @@ from unittest.mock import patch
 import pytest
 
 from asyncmachine import Machine, Result, State, turns
+from asyncmachine.oneshot import OneShot
 from tests.interleavings.exploring import explore, known
 
 if TYPE_CHECKING:
@@ -81,6 +82,48 @@ def test_the_same_for_a_queue_that_is_made_meanwhile_and_a_state_with_handlers()
     schema = known({"A": State(), "B": State()}, "add A", "add B", handlers=handlers)
     explore(
         lambda: Scene(schema, handlers), partial(add, "A"), partial(add, "B"), holds=both_are_active
+    )
+
+
+@pytest.mark.parametrize("call", ["add", "eval"])
+def test_two_threads_never_have_the_turn_at_the_same_time(call: str) -> None:
+    class Gated(Scene):
+        """What is done with the turn waits for a gate, so that others could come in."""
+
+        def __init__(self) -> None:
+            super().__init__(TWO)
+            self.gate = OneShot()
+            self.machine.bind({"A_state": self.be_inside, "B_state": self.be_inside})
+
+        def be_inside(self, event: object = None) -> None:
+            assert "inside" not in self.heard
+            self.heard.append("inside")
+            self.gate.wait()
+            self.heard.remove("inside")
+            self.heard.append("left")
+
+    def take_turn(state: str, scene: Gated) -> None:
+        if call == "add":
+            scene.machine.add(state)
+        else:
+            scene.machine.eval(scene.be_inside)
+
+    def open_gate(scene: Gated) -> None:
+        scene.gate._fire()
+
+    def both_have_left(scene: Gated) -> None:
+        scene.rests()
+        assert scene.heard == ["left", "left"]
+        assert not scene.machine.is_active("Exception")
+
+    explore(
+        Gated,
+        partial(take_turn, "A"),
+        partial(take_turn, "B"),
+        open_gate,
+        holds=both_have_left,
+        drawn=0,
+        every_order=True,
     )
 
 

@@ -77,13 +77,12 @@ class Busy:
     def nothing_is_remembered(self) -> None:
         """Assert that a mutation which was queued is not taken for one that was before."""
         machine = self.machine
-        for kind in ("remove", "add"):
-            del machine._baton[0]
-            result = getattr(machine, kind)("A")
-            assert result == Result.QUEUED
-            machine._baton += [None]
-            machine._serve()
-            assert machine.is_active("A") == (kind == "add")
+        machine.remove("A")
+        del machine._baton[0]
+        assert machine.add("A") == Result.QUEUED
+        machine._baton += [None]
+        machine._serve()
+        assert machine.is_active("A")
 
 
 class Held(Busy):
@@ -146,7 +145,9 @@ def test_twins_that_wait_behind_a_busy_thread_share_one_result() -> None:
 
 
 def test_others_that_wait_behind_a_busy_thread_get_their_own_results() -> None:
-    schema = known({"A": State(), "B": State(require=("A", "C")), "C": State()}, "add A", "add B")
+    schema = known(
+        {"A": State(), "B": State(require="C", remove="A"), "C": State()}, "add A", "add B"
+    )
 
     class Related(Held):
         def __init__(self) -> None:
@@ -160,11 +161,7 @@ def test_others_that_wait_behind_a_busy_thread_get_their_own_results() -> None:
 
     def results_are_their_own(scene: Related) -> None:
         assert scene.results == [EXECUTED]
-        assert [each.why for each in scene.refusals] in (
-            ["B requires A and C, which are inactive"],
-            ["B requires C, which is inactive"],
-            ["B requires A, which is inactive"],
-        )
+        assert [each.why for each in scene.refusals] == ["B requires C, which is inactive"]
 
     explore(Related, add_twin, add_refused, release, holds=results_are_their_own, drawn=30)
 
