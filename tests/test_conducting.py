@@ -829,32 +829,3 @@ def _mutate_until_interrupted(machine: Machine, ready: threading.Event) -> int:
                 machine.set("Old", "Gone", "Multi")
         except KeyboardInterrupt:
             return n
-
-
-# Not while it logs: the logging module itself keeps its lock when an interrupt strikes there.
-@pytest.mark.usefixtures("_uncollected")
-@pytest.mark.parametrize("way", [way for way in WAYS if way != "logged"])
-def test_asynchronous_interrupts_never_leave_a_machine_stuck(way: str) -> None:
-    hits: list[object] = []
-    machine = _prepared(way)
-    machine.bind({"Hit_state": lambda event: hits.append(event.args["n"])})
-    if way != "waited":
-        machine.bind(dict.fromkeys(("New_enter", "New_state"), lambda event: None))
-    machine.add("New")  # with a time-out, this starts the watchdog
-    queued: list[Result] = []
-    rounds = 60
-    for n in range(rounds):
-        ready = threading.Event()
-        idents: list[int] = []
-
-        def job(ready: threading.Event = ready, idents: list[int] = idents) -> int:
-            idents.append(threading.get_ident())
-            return _mutate_until_interrupted(machine, ready)
-
-        thread = start(job)
-        assert ready.wait(PATIENCE)
-        queued.append(machine.add("Hit", n=n))
-        _raise_in(idents[0], KeyboardInterrupt)
-        assert outcome(thread) > 0
-
-    assert_nothing_lost(machine, hits, queued)
