@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -82,8 +82,14 @@ def outcome(future: Future[_T]) -> _T:
     return future.result(PATIENCE)
 
 
-def together(*jobs: Callable[[], _T]) -> list[_T]:
-    """Run jobs on a thread each, all from one moment on; give what they return, in order."""
+def together(*jobs: Callable[[], _T], until: threading.Event | None = None) -> list[_T]:
+    """Run jobs on a thread each, all from one moment on; give what they return, in order.
+
+    Args:
+        jobs: what to run.
+        until: what some of them wait for to stop; it is set when one fails.
+
+    """
     barrier = threading.Barrier(len(jobs))
 
     def from_the_barrier(job: Callable[[], _T]) -> _T:
@@ -91,6 +97,12 @@ def together(*jobs: Callable[[], _T]) -> list[_T]:
         return job()
 
     futures = [start(partial(from_the_barrier, job)) for job in jobs]
+    wait(futures, PATIENCE, FIRST_EXCEPTION)
+    if until is not None:
+        until.set()
+    for future in futures:
+        if future.done():
+            future.result()  # what has failed first, before what it has kept from ending
     return [outcome(future) for future in futures]
 
 
@@ -136,27 +148,35 @@ def start_queued(job: Callable[[], _T]) -> Future[_T]:
     """Run a job on a thread of its own; come back when it has put something into a queue."""
     put = threading.Event()
     with (
-        patch.object(Queue, "put", _telling(put, Queue.put)),
-        patch.object(Queue, "put_task", _telling(put, Queue.put_task)),
+        patch.object(Queue, "put", _telling(put.set, Queue.put)),
+        patch.object(Queue, "put_task", _telling(put.set, Queue.put_task)),
     ):
         future = start(job)
         assert put.wait(PATIENCE), "nothing has been queued"
     return future
 
 
+@contextmanager
+def whoever_sleeps(tell: Callable[[], object]) -> Iterator[None]:
+    """Call something whenever a thread is about to sleep until something has happened."""
+    add = OneShot._add_sleeper  # noqa: SLF001 - there is no other place to see it
+    with patch.object(OneShot, "_add_sleeper", _telling(tell, add)):
+        yield
+
+
 def start_asleep(job: Callable[[], _T]) -> Future[_T]:
     """Run a job on a thread of its own; come back when it is about to sleep for something."""
     asleep = threading.Event()
-    with patch.object(OneShot, "_add_sleeper", _telling(asleep, OneShot._add_sleeper)):  # noqa: SLF001
+    with whoever_sleeps(asleep.set):
         future = start(job)
         assert asleep.wait(PATIENCE), "it has not waited for anything"
     return future
 
 
-def _telling(told: threading.Event, method: Callable[..., object]) -> Callable[..., object]:
+def _telling(tell: Callable[[], object], method: Callable[..., object]) -> Callable[..., object]:
     def call(*args: object, **options: object) -> object:
         result = method(*args, **options)
-        told.set()
+        tell()
         return result
 
     return call

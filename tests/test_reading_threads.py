@@ -136,7 +136,7 @@ def test_no_read_is_ever_torn(check: Callable[[Machine], bool], handled: str) ->
     done = threading.Event()
     read = partial(_until_done, check, machine, done)
 
-    assert together(partial(_write, machine, done), read, read) == [True] * 3
+    assert together(partial(_write, machine, done), read, read, until=done) == [True] * 3
 
 
 def test_no_read_is_torn_when_two_states_toggle() -> None:
@@ -156,7 +156,7 @@ def test_no_read_is_torn_when_two_states_toggle() -> None:
         return foo % 2 + bar % 2 == 1 and bar - foo in (0, 1, -1)
 
     read = partial(_until_done, one_is_active, machine, done)
-    assert together(write, read, read, read) == [True] * 4
+    assert together(write, read, read, read, until=done) == [True] * 4
 
 
 def test_no_read_is_torn_when_final_handlers_fail_and_states_are_put_back() -> None:
@@ -175,7 +175,7 @@ def test_no_read_is_torn_when_final_handlers_fail_and_states_are_put_back() -> N
         return _description_is_whole(machine) and _inspection_is_whole(machine)
 
     read = partial(_until_done, parity_is_true, machine, done)
-    assert together(write, read, read) == [True] * 3
+    assert together(write, read, read, until=done) == [True] * 3
 
 
 def test_no_read_is_torn_by_an_import() -> None:
@@ -195,7 +195,7 @@ def test_no_read_is_torn_by_an_import() -> None:
 
     read = partial(_until_done, _time_is_whole, machine, done)
     names = partial(_until_done, _names_are_whole, machine, done)
-    assert together(write, read, names) == [True] * 3
+    assert together(write, read, names, until=done) == [True] * 3
 
 
 def test_clocks_only_grow_in_the_eyes_of_every_reader() -> None:
@@ -219,7 +219,7 @@ def test_clocks_only_grow_in_the_eyes_of_every_reader() -> None:
             last = now
         return grown
 
-    assert together(write, read, write, read) == [True] * 4
+    assert together(write, read, write, read, until=done) == [True] * 4
 
 
 def test_a_caller_reads_what_it_has_changed() -> None:
@@ -290,4 +290,4 @@ def test_the_queue_can_be_read_while_it_fills_and_drains() -> None:
             sane = sane and (transition is None or transition.machine is machine)
         return sane
 
-    assert together(write, read, write) == [True] * 3
+    assert together(write, read, write, until=done) == [True] * 3

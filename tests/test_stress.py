@@ -277,7 +277,7 @@ def test_one_machine_under_everything_at_once() -> None:
         done.set()
         return sum(finals.values()) + evaluating
 
-    counts = together(rebind, wait, drive)
+    counts = together(rebind, wait, drive, until=done)
 
     assert counts[2] == 450
     assert min(counts) > 0

@@ -451,7 +451,7 @@ def test_a_caller_comes_back_while_others_keep_the_queue_full() -> None:
             machine.toggle("Foo").wait(PATIENCE)
         back.set()
 
-    together(produce, produce, call)
+    together(produce, produce, call, until=back)
     assert_works(machine, "Foo")
 
 
@@ -545,7 +545,7 @@ def test_eval_sees_no_transition_half_done() -> None:
         done.set()
         return whole
 
-    assert together(toggle, look)[1] is True
+    assert together(toggle, look, until=done)[1] is True
 
 
 def test_mutations_in_an_eval_are_queued_and_carried_out_after_it() -> None:

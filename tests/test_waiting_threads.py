@@ -276,7 +276,7 @@ def test_contexts_of_racing_activations_all_expire_at_the_end_of_theirs() -> Non
             contexts.append(machine.state_ctx("Work"))
         return contexts
 
-    made = together(watch, toggle, watch)
+    made = together(watch, toggle, watch, until=over)
     machine.remove("Work")
     await_rest(machine)
 
@@ -455,7 +455,7 @@ def test_abandoned_waiters_leave_the_machine_while_others_mutate_it() -> None:
         while not done.is_set():
             machine.toggle("Foo")
 
-    together(abandon, toggle)
+    together(abandon, toggle, until=done)
     gc.collect()
     machine.toggle("Foo")
     machine.add("Never")
@@ -508,4 +508,4 @@ def test_a_waiter_that_is_abandoned_as_it_is_set_does_no_harm() -> None:
         done.set()
         return True
 
-    assert together(abandon, toggle, abandon) == [True] * 3
+    assert together(abandon, toggle, abandon, until=done) == [True] * 3

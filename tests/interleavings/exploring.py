@@ -67,7 +67,9 @@ __all__ = ["explore", "known"]
 # A search by DPOR that comes so far is not complete, and fails.
 MOST: Final = 4000
 # How many schedules with two preemptions are drawn.
-DRAWN: Final = 100
+DRAWN: Final = 50
+# Seconds in which nothing at all happens, until a schedule is given up.
+PATIENCE: Final = 20.0
 # In a plan, the thread that lets the next time-out fire.
 CLOCK: Final = -1
 # In a plan, until the thread ends or has to wait.
@@ -240,6 +242,8 @@ def _search(stage: _Stage[_S], *, timers: bool) -> None:
         max_executions=MOST,
         reproduce_on_failure=0,
         detect_io=False,
+        timeout_per_run=2 * PATIENCE,
+        deadlock_timeout=PATIENCE,
         clock="explored" if timers else "virtual",
     )
     result.assert_holds()
@@ -264,6 +268,7 @@ class _Interrupting(OpcodeScheduler):  # type: ignore[misc]  # frontrun has no t
         self._plan = list(plan)
         self._order = order
         self._error: Exception | None = None
+        self._steps = 0
         self._at_start: set[int] = set()
         self._current: int | None = None
         self._asked: set[int] = set()  # who waits with a time-out, and has looked once more
@@ -273,6 +278,7 @@ class _Interrupting(OpcodeScheduler):  # type: ignore[misc]  # frontrun has no t
 
     def wait_for_turn(self, thread_id: int) -> bool:
         with self._condition:
+            self._steps += 1
             if thread_id not in self.has_waited:
                 self.counts[thread_id] += 1
             if len(self._at_start) < len(self._order):
@@ -282,7 +288,8 @@ class _Interrupting(OpcodeScheduler):  # type: ignore[misc]  # frontrun has no t
             elif self._current == thread_id:
                 self._go_on()
             while self._current != thread_id and self._error is None:
-                if not self._condition.wait(timeout=self.deadlock_timeout):
+                before = self._steps
+                if not self._condition.wait(timeout=PATIENCE) and self._steps == before:
                     self._error = TimeoutError(f"thread {self._current} waits out of reach")
                     self._condition.notify_all()
             return self._error is None
@@ -440,7 +447,9 @@ class _Sweep(Generic[_S]):
         try:
             with clock_scope(scheduler.virtual_clock), runner.patch_scope():
                 state = self._stage.setup()
-                runner.run([lambda w=w: w(state) for w in self._stage.workers])
+                runner.run(
+                    [lambda w=w: w(state) for w in self._stage.workers], timeout=2 * PATIENCE
+                )
                 scheduler.check()
                 self._stage.holds(state)
         except Exception as error:

@@ -206,4 +206,4 @@ def test_a_handler_that_ends_as_it_is_late_settles_its_mutation_once() -> None:
         assert scene.results[1].wait(timeout=0) == Result.EXECUTED
 
     with patch.object(watchdog, "_watchdog"):
-        explore(Late, add, look, holds=it_was_settled, background=True, timers=True)
+        explore(Late, add, look, holds=it_was_settled, background=True, timers=True, drawn=0)

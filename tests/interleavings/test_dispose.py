@@ -214,7 +214,7 @@ def no_child_lives(scene: Parent) -> None:
 
 
 def test_a_child_that_is_built_meanwhile_is_refused_or_disposed() -> None:
-    explore(Parent, Parent.build, dispose, holds=no_child_lives, background=True, drawn=30)
+    explore(Parent, Parent.build, dispose, holds=no_child_lives, background=True, drawn=0)
 
 
 def test_all_children_that_were_built_meanwhile_are_disposed() -> None:
@@ -240,14 +240,14 @@ def test_a_child_and_its_parent_are_disposed_by_two_threads() -> None:
         scene.children[0].dispose()
         assert scene.children[0].is_disposed
 
-    explore(Family, dispose_child, dispose, holds=no_child_lives, background=True, drawn=20)
+    explore(Family, dispose_child, dispose, holds=no_child_lives, background=True, drawn=0)
 
 
 def test_a_mutation_that_is_sent_to_the_background_is_executed_or_canceled() -> None:
     def send(scene: Scene) -> None:
         scene.results.append(scene.machine.send("add", "A"))
 
-    explore(Scene, send, dispose, holds=all_has_ended, background=True, drawn=20)
+    explore(Scene, send, dispose, holds=all_has_ended, background=True, drawn=0)
 
 
 def test_two_machines_whose_threads_dispose_each_other_end() -> None:

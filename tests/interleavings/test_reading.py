@@ -64,15 +64,15 @@ def nothing_is_torn(scene: Scene) -> None:
 
 
 def test_two_clocks_that_move_together_are_read_together() -> None:
-    explore(few, read, toggle, holds=nothing_is_torn, drawn=300)
+    explore(few, read, toggle, holds=nothing_is_torn, drawn=200)
 
 
 def test_the_same_when_handlers_run() -> None:
-    explore(few_with_handlers, read, toggle, holds=nothing_is_torn, drawn=300)
+    explore(few_with_handlers, read, toggle, holds=nothing_is_torn, drawn=200)
 
 
 def test_many_clocks_that_move_together_are_read_together() -> None:
-    explore(many, read, toggle_all, holds=nothing_is_torn, drawn=300)
+    explore(many, read, toggle_all, holds=nothing_is_torn, drawn=200)
 
 
 def test_one_clock_never_goes_back() -> None:
@@ -82,7 +82,7 @@ def test_one_clock_never_goes_back() -> None:
     def it_went_on(scene: Scene) -> None:
         assert scene.read == sorted(scene.read)
 
-    explore(few, read_one, toggle, holds=it_went_on, drawn=300)
+    explore(few, read_one, toggle, holds=it_went_on, drawn=200)
 
 
 def test_what_is_active_agrees_with_its_clock() -> None:
