@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Literal, Self
 
     from asyncmachine.handlers import Binding, Handler
+    from asyncmachine.pipes import Pipe
     from asyncmachine.results import Result
     from asyncmachine.schema import Schema
     from asyncmachine.tracing import Tracer
@@ -185,6 +186,16 @@ class MachineAPI(Protocol):
         self, kind: str, states: tuple[str, ...], args: dict[str, object], passed: tuple[str, ...]
     ) -> Result:
         """Take over a mutation that a pipe forwards."""
+
+    def lay_pipe(
+        self,
+        target: MachineAPI,
+        routes: list[tuple[str, str]],
+        kinds: tuple[str, ...],
+        *,
+        sync: bool,
+    ) -> Pipe | None:
+        """Lay a pipe where the machine lives, if that is elsewhere."""
 
     def hand_over(self, source: object) -> None:
         """Have carried out what a pipe has delivered."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from asyncmachine.conditions import Condition, Gone, Present, Query, Ticks, WithArgs
+from asyncmachine.handlers import Binding
 from asyncmachine.index import UNTIDY, Index
 from asyncmachine.oneshot import MAKING
 from asyncmachine.reading import Reading
@@ -147,6 +148,7 @@ class Awaiting(Reading):
         positions = {self.schema.position(state): tick for state, tick in ticks.items()}
         waiter, condition = self._pending(Ticks)
         condition.ticks = positions
+        condition.relative = False
         return self._await(waiter, condition, ctx)
 
     def when_ticks(self, state: str, n: int, *, ctx: StateContext | None = None) -> Waiter:
@@ -161,7 +163,11 @@ class Awaiting(Reading):
             UnknownStateError: for a name that the schema lacks.
 
         """
-        return self.when_time({state: self.tick(state) + n}, ctx=ctx)
+        position = self.schema.position(state)
+        waiter, condition = self._pending(Ticks)
+        condition.ticks = {position: self.tick_at(position) + n}
+        condition.relative = True
+        return self._await(waiter, condition, ctx)
 
     def when_tick(self, state: str, tick: int, *, ctx: StateContext | None = None) -> Waiter:
         """Wait until the clock of a state has reached a tick.
@@ -230,6 +236,20 @@ class Awaiting(Reading):
         if self._disposed:
             ctx.expire()
         return ctx
+
+    def observe(self, callback: Callable[[], object]) -> Binding:
+        """Have a function called after each change of the clocks, for who mirrors them.
+
+        It runs on the thread that makes the change, on its way: it must be quick, and must
+        not raise, nor call the machine for more than reading.
+
+        Returns:
+            A binding, to stop it.
+
+        """
+        index = self._waiters()
+        index.observe(callback)
+        return Binding(lambda: index.forget(callback))
 
     @property
     def waiters_pending(self) -> int:

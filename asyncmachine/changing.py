@@ -143,7 +143,9 @@ class Changing(Awaiting):
         if plan.follow and not (tx.request is not None and tx.request.quiet):
             self._follow = AUTO
         index = self._index
-        if index is not None and (index.inbox or index.interest & plan.changed or index.queries):
+        if index is not None and (
+            index.inbox or index.interest & plan.changed or index.queries or index.observers
+        ):
             woken = index.settle(plan.target, plan.changed, plan.enters, tx.args)
             if woken and self._narrator is not None:
                 self._narrator.woken(tx, woken)

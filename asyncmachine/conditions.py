@@ -106,12 +106,15 @@ class Ticks(Condition):
 
     Attributes:
         ticks: the tick to reach by position of the state.
+        relative: whether they were counted from the present, and so hold in another life
+            of the machine with what remains of them.
 
     """
 
-    __slots__ = ("ticks",)
+    __slots__ = ("relative", "ticks")
 
     ticks: dict[int, int]
+    relative: bool
 
     def holds(self, clocks: Clocks) -> bool:
         return all(clocks.tick_at(position) >= tick for position, tick in self.ticks.items())

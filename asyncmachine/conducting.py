@@ -222,7 +222,7 @@ class Conducting(Changing):
         if index is not None:
             if index.contexts:
                 index.expire(plan.changed)
-            if index.inbox or index.interest & plan.changed or index.queries:
+            if index.inbox or index.interest & plan.changed or index.queries or index.observers:
                 index.settle(plan.target, plan.changed, plan.enters, args)
 
     # The watched way --------------------------------------------------------------------

@@ -24,6 +24,7 @@ from weakref import ref
 from asyncmachine.bits import members
 from asyncmachine.conditions import Condition, Gone, Idle, Present, Query, Ticks, WithArgs
 from asyncmachine.logs import log_exception
+from asyncmachine.oneshot import MAKING
 from asyncmachine.running import LOCAL, Frame
 from asyncmachine.waiting import StateContext, Waiter
 
@@ -69,6 +70,7 @@ class Index:
         interest: bit set of the states that sorted conditions wait for.
         contexts: living contexts by state.
         lifetime: the context that lasts as long as the machine.
+        observers: who is told of every change; replaced whole.
 
     """
 
@@ -90,6 +92,7 @@ class Index:
         "interest",
         "lifetime",
         "machine",
+        "observers",
         "pending",
         "queries",
     )
@@ -114,6 +117,7 @@ class Index:
         self._serial = 0
         self._args: dict[int, dict[WithArgs, None]] = {}
         self._held_contexts: dict[StateContext, None] = {}
+        self.observers: tuple[Callable[[], object], ...] = ()
 
     # Any thread ---------------------------------------------------------------------
 
@@ -158,6 +162,16 @@ class Index:
             ctx.expire()
         return ctx
 
+    def observe(self, callback: Callable[[], object]) -> None:
+        """Have a function called after each change."""
+        with MAKING:
+            self.observers = (*self.observers, callback)
+
+    def forget(self, callback: Callable[[], object]) -> None:
+        """Call a function no more."""
+        with MAKING:
+            self.observers = tuple(each for each in self.observers if each is not callback)
+
     def bury_unsorted(self) -> None:
         """Forget conditions whose waiters are gone, as far as that needs no turn."""
         while self.dead:
@@ -191,6 +205,13 @@ class Index:
         self._inside(ctx.expire)
         self._held_contexts.pop(ctx, None)
 
+    def expire_all(self) -> None:
+        """End all contexts but the lifetime, whatever their clocks say."""
+        for position in tuple(self.contexts):
+            for each in self.contexts.pop(position, ()):
+                if (ctx := each()) is not None:
+                    self._expire(ctx)
+
     def settle(
         self, node: Node, changed: int, entered: Iterable[int], args: Mapping[str, object]
     ) -> list[Condition]:
@@ -207,6 +228,8 @@ class Index:
 
         """
         fired = self._firing
+        for tell in self.observers:
+            tell()
         if self.dead or self.graves:
             self._bury()
         queries = list(self.queries) if self.queries and changed else ()
@@ -228,6 +251,31 @@ class Index:
         """Have everything looked at again at the next transition."""
         self._asleep.clear()
         self.inbox.update(dict.fromkeys(list(self.pending)))
+
+    def begin_anew(self, before: list[int], now: list[int]) -> None:
+        """Take note that the clocks have begun a new life; everything is looked at again.
+
+        Args:
+            before: the clocks of the life that is over.
+            now: those of the new one.
+
+        """
+        self._heaps.clear()
+        self._stale = 0
+        for condition in list(self.pending):
+            if isinstance(condition, Ticks) and condition.relative:
+                condition.ticks = {
+                    i: now[i] + max(tick - before[i], 0) for i, tick in condition.ticks.items()
+                }
+            elif isinstance(condition, WithArgs):
+                condition.since = min(condition.since, now[condition.state])
+        self.doubt()
+
+    def awaits_args(self, position: int) -> bool:
+        """Whether somebody waits for an activation of this state with args."""
+        return any(
+            isinstance(each, WithArgs) and each.state == position for each in list(self.pending)
+        )
 
     def tidy(self) -> None:
         """Clear away what has been abandoned, and look at what lies in the inbox."""

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Literal
 
+    from asyncmachine.api import MachineAPI
     from asyncmachine.handlers import Handler
+    from asyncmachine.pipes import Pipe
     from asyncmachine.results import Result
     from asyncmachine.schema import State, States
     from asyncmachine.tracing import Tracer
@@ -484,6 +486,17 @@ class Machine(Living):
             return Canceled(f"the queue is full ({PIPE_LIMIT})")
         return self._enqueue(kind, states, args, passed=passed, serve=False)
 
+    def lay_pipe(
+        self,
+        target: MachineAPI,
+        routes: list[tuple[str, str]],
+        kinds: tuple[str, ...],
+        *,
+        sync: bool,
+    ) -> Pipe | None:
+        """Lay a pipe where this machine lives; None, for that is here."""
+        return None
+
     def hand_over(self, source: object) -> None:
         """Have a background thread carry out what a pipe has delivered.
 
@@ -523,6 +536,8 @@ class Machine(Living):
         if self._index is not None:
             self._index.expire(changed)
             self._index.doubt()
+            for tell in self._index.observers:
+                tell()
 
 
 def _names(given: Iterable[str] | str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from asyncmachine.errors import PipeOverflowError
+from asyncmachine.errors import MachineError, PipeOverflowError
 from asyncmachine.relations import ADD, REMOVE
 from asyncmachine.schema import EXCEPTION
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from typing import Literal, Self
 
     from asyncmachine.api import MachineAPI
-    from asyncmachine.handlers import Handler
+    from asyncmachine.handlers import Binding, Handler
     from asyncmachine.transition import Event
 
-__all__ = ["Pipe", "pipe", "pipe_all"]
+__all__ = ["Pipe", "pipe", "pipe_all", "pipe_routes"]
 
 
 class Pipe:
@@ -55,6 +55,12 @@ class Pipe:
         for binding in undo:
             binding.unbind()
 
+    def undo_with(self, binding: Binding) -> None:
+        """Have a binding undone when it is closed."""
+        self._undo.append(binding)
+        if self._closed:
+            binding.unbind()
+
     def lay(self, routes: list[tuple[str, str]], kinds: tuple[str, ...], *, sync: bool) -> None:
         """Begin to carry.
 
@@ -67,16 +73,17 @@ class Pipe:
         listeners: dict[str, Handler] = {}
         for state, wanted in routes:
             if ADD in kinds:
-                listeners[f"{state}_state"] = partial(self._forward, ADD, wanted)
+                listeners[f"{state}_state"] = partial(self.forward, ADD, wanted)
             if REMOVE in kinds:
-                listeners[f"{state}_end"] = partial(self._forward, REMOVE, wanted)
+                listeners[f"{state}_end"] = partial(self.forward, REMOVE, wanted)
         started = partial(self._bring_up, routes) if sync and ADD in kinds else None
-        self._undo.append(self.source.listen(listeners, started))
+        self.undo_with(self.source.listen(listeners, started))
 
-    def _forward(self, kind: str, state: str, event: Event) -> None:
+    def forward(self, kind: str, state: str, event: Event) -> None:
+        """Carry one change of the source that a listener has heard of."""
         passed = (*event.mutation.passed, self.source.id)
         if self.target.id not in passed:
-            self._deliver(kind, state, dict(event.args), passed)
+            self.deliver(kind, state, dict(event.args), passed)
 
     def _bring_up(self, routes: list[tuple[str, str]]) -> None:
         for state, wanted in routes:
@@ -84,14 +91,19 @@ class Pipe:
                 self.source.schema.states[state].multi or self.target.schema.states[wanted].multi
             )
             if self.source.is_active(state) and not multi:
-                self._deliver(ADD, wanted, {}, (self.source.id,))
+                self.deliver(ADD, wanted, {}, (self.source.id,))
 
-    def _deliver(
+    def deliver(
         self, kind: str, state: str, args: dict[str, object], passed: tuple[str, ...]
     ) -> None:
+        """Hand one mutation over to the target; the source is told of what can not be."""
         if self._closed:
             return
-        result = self.target.deliver(kind, (state,), args, passed)
+        try:
+            result = self.target.deliver(kind, (state,), args, passed)
+        except MachineError as error:  # something in the args can not travel
+            self.source.add_error(error)
+            return
         if result:
             self.target.hand_over(self.source)
             return
@@ -201,6 +213,29 @@ def _laid(
     if source is target:
         msg = f"a pipe needs two machines, and both ends are {source.id}"
         raise ValueError(msg)
-    made = Pipe(source, target)
-    made.lay(routes, (on,) if on else (ADD, REMOVE), sync=sync)
+    return pipe_routes(source, target, routes, (on,) if on else (ADD, REMOVE), sync=sync)
+
+
+def pipe_routes(
+    source: MachineAPI,
+    target: MachineAPI,
+    routes: list[tuple[str, str]],
+    kinds: tuple[str, ...],
+    *,
+    sync: bool,
+) -> Pipe:
+    """Lay one pipe for several pairs of states.
+
+    Args:
+        source: the machine to follow.
+        target: the machine that follows.
+        routes: pairs of a source's state and a target's.
+        kinds: ``"add"``, ``"remove"`` or both.
+        sync: whether what is active now is brought up at once.
+
+    """
+    made = source.lay_pipe(target, routes, kinds, sync=sync)
+    if made is None:
+        made = Pipe(source, target)
+        made.lay(routes, kinds, sync=sync)
     return made

@@ -261,4 +261,4 @@ class Queue:
 
 def _counts(mutation: Mutation) -> bool:
     """Whether a mutation counts for the limit."""
-    return not (mutation.dry or mutation.passed or EXCEPTION in mutation.states)
+    return not (mutation.dry or mutation.passed or mutation.exempt or EXCEPTION in mutation.states)

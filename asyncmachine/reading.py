@@ -234,6 +234,19 @@ class Reading:
                 return moved[at + 1]
         return self._ticks[position]
 
+    @property
+    def moment(self) -> Moment:
+        """The present: another object after each change."""
+        return self._now
+
+    def present(self) -> tuple[list[int], tuple[int, ...]]:
+        """Give all clocks, and the active states in order as positions, of one moment."""
+        while True:
+            now = self._now
+            ticks = self.ticks_now()
+            if self._now is now:
+                return ticks, now[0].order
+
     def ticks_now(self) -> list[int]:
         """Give all clocks as they are at one moment."""
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from asyncmachine.oneshot import OneShot
+from asyncmachine.oneshot import OneShot, call_safely
 from asyncmachine.running import Blocked, is_inside
 
 if TYPE_CHECKING:
@@ -54,6 +54,14 @@ class Result:
 
         """
         return self
+
+    def on_done(self, callback: Callable[[Result], object]) -> None:
+        """Have a function called with the final result; at once if this is it.
+
+        It runs on the thread that carries out the mutation, so it should be quick. An
+        error in it is logged.
+        """
+        call_safely(callback, self)
 
     def __bool__(self) -> bool:
         return self._name != "CANCELED"
@@ -115,6 +123,15 @@ class Ticket(OneShot):
             self.final = result
         self._fire()
 
+    def when_settled(self, callback: Callable[[Result], object]) -> None:
+        """Have a function called with the final result; at once if it is there."""
+
+        def tell(ticket: Ticket) -> None:
+            if ticket.final is not None:
+                callback(ticket.final)
+
+        self._add_callback(tell)
+
     def result(self) -> Result:
         """Give the final result, or a queued one that can be waited for."""
         return _Queued(self) if self.final is None else self.final
@@ -144,3 +161,6 @@ class _Queued(Result):
                 msg = f"the mutation is still queued after {timeout} s"
                 raise TimeoutError(msg)
         return ticket.final
+
+    def on_done(self, callback: Callable[[Result], object]) -> None:
+        self._ticket.when_settled(callback)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["LOCAL", "Blocked", "Frame", "Here", "Running", "is_inside"]
+__all__ = ["LOCAL", "Blocked", "Frame", "Here", "Running", "in_handler", "is_inside"]
 
 
 class Running(Protocol):
@@ -74,6 +74,11 @@ class _Local(threading.local):
 
 
 LOCAL: Final = _Local()
+
+
+def in_handler() -> bool:
+    """Whether the current thread is in a handler, or a task, of any machine."""
+    return LOCAL.here.top is not None
 
 
 def is_inside(machine: object) -> bool:

@@ -107,6 +107,7 @@ class Mutation:
         passed: ids of the machines whose pipes have forwarded it.
         quiet: no auto round follows it, for it came from an error in one.
         dry: it is only asked about, not carried out.
+        exempt: the queue's limit does not hold for it: who brings it looks for room.
         since: the moment of the machine when it was begun to be carried out, or ``None``.
         outcome: its result, once that is certain but not yet given to who waits for it.
 
@@ -117,6 +118,7 @@ class Mutation:
         "auto",
         "cause",
         "dry",
+        "exempt",
         "kind",
         "outcome",
         "passed",
@@ -140,6 +142,7 @@ class Mutation:
         passed: tuple[str, ...] = (),
         quiet: bool = False,
         dry: bool = False,
+        exempt: bool = False,
     ) -> None:
         self.kind = kind
         self.states = states
@@ -151,6 +154,7 @@ class Mutation:
         self.passed = passed
         self.quiet = quiet
         self.dry = dry
+        self.exempt = exempt
         self.since: Moment | None = None
         self.outcome: Result | None = None
 

@@ -218,6 +218,68 @@ class Turns(Conducting):
                 self._await_handed()
         return result
 
+    def accept(
+        self,
+        kind: str,
+        states: tuple[str, ...],
+        args: dict[str, object],
+        passed: tuple[str, ...] = (),
+        cause: Cause | None = None,
+    ) -> Result:
+        """Take over a mutation that came from another process.
+
+        It is carried out by this thread if the machine is idle, else queued. The queue's
+        limit does not hold for it: who brings it looks for room first, and keeps it
+        otherwise.
+
+        Args:
+            kind: ``"add"``, ``"remove"`` or ``"set"``.
+            states: names.
+            args: what the handlers get.
+            passed: ids of the machines whose pipes have forwarded it.
+            cause: the transition whose handler requested it.
+
+        Returns:
+            The result: executed, canceled, or queued if the machine is busy.
+
+        Raises:
+            UnknownStateError: for a name that the schema lacks.
+
+        """
+        baton = self._baton
+        try:
+            del baton[0]
+        except IndexError:
+            return self._enqueue(kind, states, args, passed=passed, cause=cause, exempt=True)
+        try:
+            plan = self._now[0].plan(kind, states)
+            queue = self._queue
+            if not self._plain or (queue is not None and queue.waiting):
+                request = Mutation(kind, plan.states, args, passed=passed, exempt=True)
+                request.cause = cause
+                result = self._mutate_slowly(plan, args, request)
+            elif passed and plan.accepted and not plan.changed:
+                result = EXECUTED  # a pipe asks for what already is
+            elif cause is None or plan.bare:
+                result = self._mutate_plainly(plan, args)
+            else:
+                request = Mutation(kind, plan.states, args, passed=passed, exempt=True)
+                request.cause = cause
+                result = self._mutate_slowly(plan, args, request)
+        except TurnLost as lost:
+            return _known(lost)
+        except BaseException as error:
+            self._give_up(error)
+            raise
+        baton += FREE
+        if self._queue is not None:
+            try:
+                self._serve()
+            except BaseException:
+                self._serve_later()
+                raise
+        return result
+
     def _mutate_plainly(self, plan: Plan, args: dict[str, object]) -> Result:
         """Carry out a mutation that comes first, with at most handlers to look at it."""
         if plan.bare:
@@ -230,7 +292,9 @@ class Turns(Conducting):
             self._follow_up()
         return result
 
-    def _mutate_slowly(self, plan: Plan, args: dict[str, object]) -> Result:
+    def _mutate_slowly(
+        self, plan: Plan, args: dict[str, object], request: Mutation | None = None
+    ) -> Result:
         """Carry out a mutation that somebody looks at, and all that is queued meanwhile."""
         if self._disposed:
             return DISPOSED
@@ -238,15 +302,17 @@ class Turns(Conducting):
         result: Result | None = None
         try:
             if self._queue is not None and len(self._queue):  # others came first
-                ticket = self._put(Mutation(plan.kind, plan.states, args))
+                ticket = self._put(request or Mutation(plan.kind, plan.states, args))
                 self._drain(FAIR_SHARE)
                 result = ticket.result()
             elif plan.idle:
                 return EXECUTED
             else:
                 ticket = Ticket(self)
-                cause = cause_here()
-                request = Mutation(plan.kind, plan.states, args, cause=cause, ticket=ticket)
+                if request is None:
+                    cause = cause_here()
+                    request = Mutation(plan.kind, plan.states, args, cause=cause)
+                request.ticket = ticket
                 result = self._carry_out(plan, args, request)
                 self._drain(FAIR_SHARE, moved=True)
         except TurnLost as lost:
@@ -263,6 +329,8 @@ class Turns(Conducting):
         args: dict[str, object],
         *,
         passed: tuple[str, ...] = (),
+        cause: Cause | None = None,
+        exempt: bool = False,
         serve: bool = True,
     ) -> Result:
         """Queue a mutation, and see to it that somebody carries it out."""
@@ -272,7 +340,9 @@ class Turns(Conducting):
         if len(positions) < len(states):
             states = tuple(self.schema.names[i] for i in positions)
         try:
-            ticket = self._put(Mutation(kind, states, args, passed=passed))
+            ticket = self._put(
+                Mutation(kind, states, args, passed=passed, cause=cause, exempt=exempt)
+            )
             if serve:
                 self._serve()
         except BaseException:
@@ -283,7 +353,9 @@ class Turns(Conducting):
     def _put(self, mutation: Mutation) -> Ticket:
         """Put a mutation into the queue; give its ticket, or that of its twin there."""
         mutation.ticket = ticket = Ticket(self)
-        mutation.thread, mutation.cause = _origin()
+        mutation.thread, cause = _origin()
+        if mutation.cause is None:
+            mutation.cause = cause
         queued = self._queue_made().put(mutation, self.queue_limit)
         if queued is None:
             why = f"the queue is full ({self.queue_limit})"

@@ -25,6 +25,7 @@ LAYERS: Final = (
     "turns",
     "conducting",
     "changing",
+    "mirror",
     "awaiting",
     "index",
     "conditions",

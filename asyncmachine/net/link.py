@@ -1,0 +1,628 @@
+"""An ordered stream of messages over a carrier, which may be replaced by another one.
+
+Guarantees:
+
+- Counted messages arrive exactly once and in order, also across carriers, as long as both
+  sides tell each other at each ``attach()`` what they have received.
+- ``post()`` never blocks. Whoever posts writes, if the carrier takes it and nobody else
+  writes; else who writes goes on with it. No message stays queued that could be written.
+- One thread at a time reads, and calls ``on_messages``. No lock is held while
+  ``on_messages``, ``on_down`` or ``on_writable`` runs, and they may call everything here.
+- ``on_down`` is called once for each carrier that ended by itself or by ``close()``, and
+  by who reads, if anybody does: what had arrived is seen to before.
+
+Assumes that a carrier behaves as `asyncmachine.net.carriers.Carrier` says, and that
+``Lock.acquire(False)``, ``deque.append``, ``deque.popleft``, ``list.append`` and
+``list.pop`` are atomic and seen in order by other threads. Whoever queues a message does
+that *before* it tries to become the writer; whoever writes stops being the writer
+*before* it looks at the queue again: one of them sees the other.
+"""
+
+from __future__ import annotations
+
+from _thread import allocate_lock, get_ident
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from asyncmachine.net.connection import CAN_STAND_BY, Connection, Standby
+from asyncmachine.net.errors import ConnectionLostError, NotSerialisableError, ProtocolError
+from asyncmachine.net.outgoing import ACK_BYTES, ACK_EVERY, Outgoing, Volatile
+from asyncmachine.net.wire import FRAME_OVERHEAD, MAX_FRAME, Ack, Bye, encode, frame
+from asyncmachine.oneshot import deadline_after, time_left
+from asyncmachine.threads import run_elsewhere
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from asyncmachine.net.carriers import Carrier
+    from asyncmachine.net.wire import Message
+    from asyncmachine.oneshot import OneShot
+
+__all__ = ["Link"]
+
+# How long the rest and the farewell may take, in seconds.
+_CLOSING: Final = 1.0
+_ABANDONING: Final = 5.0
+
+
+class Link:
+    """One end of the stream.
+
+    Args:
+        on_messages: gets what one read has completed, on the thread that reads; returns
+            whether that thread is to read on. If not, another one has to call
+            ``read_on()``, and may have done so already.
+        on_down: told once of each carrier that has ended: the error, or None for an
+            orderly end (then ``farewell`` is the reason that the other side gave, if any).
+        retain: keep counted messages until they are acknowledged, for another carrier.
+            Without it nothing is acknowledged.
+        stealing: let threads that wait for a message read it themselves.
+        max_frame: bytes that a frame of the other side may have.
+
+    Attributes:
+        on_writable: called by the thread that has just emptied the queue, or None.
+        farewell: why the other side has ended the link, or None if it has not.
+        received: how many counted messages have arrived in this session.
+        reconnects: how many carriers there were after the first.
+        bytes_sent: bytes that the carriers took.
+        bytes_received: bytes that they gave.
+
+    """
+
+    def __init__(
+        self,
+        on_messages: Callable[[list[Message]], bool],
+        on_down: Callable[[Exception | None], object],
+        *,
+        retain: bool = True,
+        stealing: bool = False,
+        max_frame: int = MAX_FRAME,
+    ) -> None:
+        self.on_writable: Callable[[], object] | None = None
+        self.farewell: str | None = None
+        self.received = 0
+        self.reconnects = -1
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        self._on_messages = on_messages
+        self._on_down = on_down
+        self._retain = retain
+        self._stealing = stealing and CAN_STAND_BY
+        self._max_frame = max_frame
+        self._largest = MAX_FRAME - FRAME_OVERHEAD  # that a message may have; -1 once closed
+        self._outgoing = Outgoing(retain=retain)
+        self._queue = self._outgoing.queue
+        self._connection: Connection | None = None
+        self._lock = allocate_lock()  # guards which connection it is, and that it has ended
+        self._writing = allocate_lock()  # held by who writes, or may not be disturbed by one
+        self._corks: list[None] = []
+        self._flushing = False
+        self._ack_at = ACK_EVERY  # received
+        self._unacked_bytes = 0  # received
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there is a carrier that works."""
+        connection = self._connection
+        return connection is not None and not connection.ended and connection.broken is None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed or abandoned."""
+        return self._largest < 0
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether it is up, and nothing is queued or half-written."""
+        return not self._queue and not self._writing.locked() and self.is_up
+
+    @property
+    def pending(self) -> int:
+        """How many messages wait to be written, volatile ones among them."""
+        return len(self._queue)
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many messages were written and are kept until they are acknowledged."""
+        return self._outgoing.unacknowledged
+
+    # The carrier ----------------------------------------------------------------------------
+
+    def attach(
+        self, carrier: Carrier, *, peer_received: int = 0, peer_max_frame: int = MAX_FRAME
+    ) -> None:
+        """Use a carrier from now on: first for what the other side has not received.
+
+        Args:
+            carrier: the new one; the old one, if any, is detached.
+            peer_received: how many messages the other side has received in this session.
+            peer_max_frame: bytes that it takes in one frame.
+
+        Raises:
+            ProtocolError: if it can not have received so many, or what it lacks is gone.
+            ConnectionLostError: if the link is closed; the carrier is closed then, too.
+
+        """
+        self.detach()
+        with self._writing:
+            self._outgoing.rewind(peer_received, peer_max_frame)
+            with self._lock:
+                closed = self.is_closed
+                if not closed:
+                    self._largest = peer_max_frame - FRAME_OVERHEAD
+                    self._connection = Connection(carrier, self._max_frame)
+                    self.farewell = None
+                    self.reconnects += 1
+                    # The other side was told what has arrived when it attached.
+                    self._ack_at = self.received + ACK_EVERY
+                    self._unacked_bytes = 0
+        if closed:
+            carrier.close()
+            raise ConnectionLostError("the link is closed")
+        self._write()
+        self._tell_writable()
+
+    def detach(self) -> int:
+        """Close the carrier, and wait until no thread reads or writes with it.
+
+        The thread that reads may call this itself. ``on_down`` is not called.
+
+        Returns:
+            How many counted messages have been received in this session.
+
+        """
+        connection = self._connection
+        if connection is not None:
+            with self._lock:
+                connection.ended = True
+            connection.shut()
+            if not connection.leave():
+                with connection.reading:
+                    pass
+            with self._writing:
+                pass
+        return self.received
+
+    def start_afresh(self) -> list[bytes]:
+        """Begin a new session, of which the other side knows nothing; the link is down then.
+
+        Returns:
+            The encoded messages that were written and not acknowledged: their fate is
+            unknown. What was never written stays queued.
+
+        """
+        self.detach()
+        with self._writing, self._lock:
+            self.received = 0
+            return self._outgoing.forget()
+
+    def _end(self, connection: Connection, error: Exception | None) -> None:
+        """Have done with a connection, and tell so; again does nothing."""
+        with self._lock:
+            first = not connection.ended
+            connection.ended = True
+        connection.shut()
+        connection.leave()
+        if first:
+            self._on_down(error)
+
+    # Writing ----------------------------------------------------------------------------------
+
+    def post(self, message: Message, *, now: bool = True) -> None:
+        """Send a message. Never blocks; while the link is down the message is kept.
+
+        Args:
+            message: what to send; it is counted.
+            now: write it at once, with all that is queued; else that is left to a
+                background thread, so that many messages are written together.
+
+        Raises:
+            NotSerialisableError: if it is larger than what the other side takes.
+            ConnectionLostError: if the link is closed.
+
+        """
+        data = encode(message)
+        if len(data) > self._largest:
+            raise self._refusal(data)
+        self._queue.append(data)
+        if now:
+            if not self._corks:
+                self._write()
+        elif not self._flushing:
+            self._flush_later()
+
+    def post_encoded(self, data: bytes, *, now: bool = True) -> None:
+        """Send a message that is encoded already; else like ``post()``."""
+        if len(data) > self._largest:
+            raise self._refusal(data)
+        self._queue.append(data)
+        if now:
+            if not self._corks:
+                self._write()
+        elif not self._flushing:
+            self._flush_later()
+
+    def post_volatile(self, message: Message) -> None:
+        """Send a message that is neither counted nor kept: dropped if the link is down.
+
+        Raises:
+            NotSerialisableError: if it is larger than what the other side takes.
+
+        """
+        connection = self._connection
+        if connection is None or connection.ended or self.is_closed:
+            return
+        data = encode(message)
+        if len(data) > self._largest:
+            raise self._refusal(data)
+        self._queue.append(Volatile(data, connection))
+        if not self._corks:
+            self._write()
+
+    def _refusal(self, data: bytes) -> NotSerialisableError | ConnectionLostError:
+        if self.is_closed:
+            return ConnectionLostError("the link is closed")
+        return NotSerialisableError(
+            f"a message of {len(data)} bytes, but the other side takes at most {self._largest}"
+        )
+
+    def cork(self) -> None:
+        """Hold back what is posted, until as many calls of ``uncork()``."""
+        self._corks.append(None)
+
+    def uncork(self) -> None:
+        """End a ``cork()``; the last one writes all that is queued."""
+        self._corks.pop()
+        if not self._corks:
+            self._write()
+
+    def _write(self, *, patient: bool = False) -> None:
+        """Write what may be written, unless another thread does.
+
+        Args:
+            patient: wait for a carrier that takes no more; else a background thread does.
+
+        """
+        while (
+            (connection := self._connection) is not None
+            and not connection.ended
+            and connection.broken is None
+            and self._outgoing.is_ready()
+            and self._writing.acquire(blocking=False)
+        ):
+            if not self._write_as_writer(patient=patient):
+                return
+
+    def _write_as_writer(self, *, patient: bool) -> bool:
+        """Write all that may be, then stop being the writer; false if a thread goes on."""
+        connection = self._connection
+        assert connection is not None
+        carrier = connection.carrier
+        take = self._outgoing.take
+        error: Exception | None = None
+        try:
+            while not connection.ended and connection.broken is None:
+                data = connection.rest or take(connection, self.received)
+                if not data:
+                    break
+                taken = carrier.send(data)
+                self.bytes_sent += taken
+                if taken == len(data):
+                    connection.rest = b""
+                    continue
+                connection.rest = memoryview(data)[taken:]
+                if not patient:
+                    run_elsewhere(self._write_on)
+                    return False
+                carrier.wait_writable(None)
+        except OSError as caught:
+            error = caught
+        except BaseException as caught:
+            # An interrupt: nobody knows what the carrier has taken.
+            self._writing.release()
+            self._break(connection, ConnectionLostError(f"interrupted by {caught!r}"))
+            raise
+        self._writing.release()
+        if error is not None:
+            self._break(connection, error)
+        elif self.on_writable is not None:
+            self._tell_writable()
+        return True
+
+    def _write_on(self) -> None:
+        """Go on for a thread that could not wait, which has left us its being the writer."""
+        self._write_as_writer(patient=True)
+        self._write(patient=True)
+
+    def _flush_later(self) -> None:
+        """Have a background thread write what is queued, if that is possible."""
+        # Who writes just now looks at the queue again afterwards.
+        if self.is_up and not self._writing.locked() and self._outgoing.is_ready():
+            self._flushing = True
+            run_elsewhere(self._flush)
+
+    def _flush(self) -> None:
+        while True:
+            self._write(patient=True)
+            self._flushing = False
+            # Who posted before that relied on us.
+            if not (self.is_up and self._outgoing.is_ready()) or self._writing.locked():
+                return
+            self._flushing = True
+
+    def _tell_writable(self) -> None:
+        told = self.on_writable
+        if told is not None and self.is_writable:
+            told()
+
+    def _break(self, connection: Connection, error: Exception) -> None:
+        """Write no more. Who reads ends it, after what has arrived."""
+        connection.broken = error
+        if connection.ended:
+            return
+        try:
+            readable = connection.carrier.wait_readable(0)
+        except OSError:
+            readable = False
+        if not connection.has_reader:
+            self._end(connection, error)
+        elif not readable:
+            connection.shut()
+
+    # The end ----------------------------------------------------------------------------------
+
+    def close(self, reason: str = "") -> None:
+        """Write what is queued if that takes less than a second, say farewell, and close.
+
+        Args:
+            reason: what the other side is told.
+
+        """
+        if self._begin_end(reason, drop=False):
+            self._finish(_CLOSING)
+
+    def abandon(self, reason: str) -> None:
+        """Close in the face of a peer that does not keep up: drop what is queued.
+
+        Returns at once. The peer gets the reason if it takes it within 5 s.
+
+        Args:
+            reason: what the other side is told.
+
+        """
+        if self._begin_end(reason, drop=True):
+            run_elsewhere(partial(self._finish, _ABANDONING))
+
+    def _begin_end(self, reason: str, *, drop: bool) -> bool:
+        with self._lock:
+            if self.is_closed:
+                return False
+            self._largest = -1
+            self._outgoing.end(frame([encode(Bye(reason))], volatile=True), drop=drop)
+        return True
+
+    def _finish(self, limit: float) -> None:
+        connection = self._connection
+        if connection is None or connection.ended:
+            return
+        deadline = monotonic() + limit
+        if self._writing.acquire(timeout=limit):
+            try:
+                self._write_the_rest(connection, deadline)
+            except OSError:
+                pass
+            finally:
+                self._writing.release()
+        self._end(connection, None)
+
+    def _write_the_rest(self, connection: Connection, deadline: float) -> None:
+        while not connection.ended and connection.broken is None:
+            data = connection.rest or self._outgoing.take(connection, self.received)
+            if not data:
+                return
+            taken = connection.carrier.send(data)
+            self.bytes_sent += taken
+            connection.rest = memoryview(data)[taken:]
+            if connection.rest and not connection.carrier.wait_writable(
+                max(0.0, deadline - monotonic())
+            ):
+                return
+
+    # Reading ----------------------------------------------------------------------------------
+
+    def start_reading(self) -> None:
+        """Have a background thread read the carrier until it ends."""
+        connection = self._connection
+        if connection is None or connection.has_reader:
+            return
+        connection.has_reader = True
+        if self._stealing:
+            try:
+                connection.standby = Standby(connection.carrier)
+            except (OSError, ValueError):  # closed meanwhile: the plain reader finds out
+                pass
+            else:
+                connection.standby.wake()  # it may have been closed just before
+                run_elsewhere(partial(self._stand_by, connection))
+                return
+        run_elsewhere(partial(self._read_alone, connection))
+
+    def read_on(self) -> None:
+        """Read on this thread, in the place of one whose ``on_messages`` returns False."""
+        connection = self._connection
+        if connection is None:
+            return
+        stood_by = connection.take_over()
+        if connection.standby is None:
+            self._read(connection)
+        elif connection.over or connection.ended:
+            self._end(connection, None)
+        else:
+            connection.give_back()
+            if stood_by:
+                self._stand_by(connection)
+
+    def read_until(self, done: OneShot, timeout: float | None) -> bool:
+        """Wait until something has happened that a message will bring about.
+
+        The thread may read meanwhile, and call ``on_messages``: if it is the reader
+        already (then it reads on within itself), or if the link is a stealing one and
+        nobody else reads. While it does it sees no other cause of ``done`` than messages
+        and the end of the carrier.
+
+        Args:
+            done: what to wait for.
+            timeout: seconds to wait at most; ``None`` waits for ever.
+
+        Returns:
+            True if it has happened, False if the time ran out first.
+
+        """
+        if done.happened:
+            return True
+        deadline = deadline_after(timeout)
+        connection = self._connection
+        if connection is not None and not connection.ended:
+            if connection.is_mine():
+                self._read_within(connection, done, deadline)
+            elif connection.standby is not None and connection.claim():
+                try:
+                    connection.standby.disarm()
+                    self._read_within(connection, done, deadline)
+                finally:
+                    connection.give_back()
+        return done.wait(time_left(deadline))
+
+    def _read_alone(self, connection: Connection) -> None:
+        if connection.claim():
+            self._read(connection)
+
+    def _read(self, connection: Connection) -> None:
+        """Read until the connection ends, or another thread goes on. We are the reader."""
+        carrier = connection.carrier
+        while not connection.over:
+            try:
+                if connection.broken is None:
+                    data: bytes | None = carrier.receive()
+                else:
+                    data = carrier.receive_now()
+            except OSError as error:
+                self._end(connection, error)
+                return
+            if not self._deliver(connection, data):
+                return
+        self._end(connection, None)
+
+    def _read_within(
+        self, connection: Connection, done: OneShot, deadline: float | None
+    ) -> None:
+        """Read until ``done`` has happened. We are the reader, and may not be afterwards."""
+        carrier = connection.carrier
+        while not done.happened:
+            if connection.over:
+                self._end(connection, None)
+                return
+            try:
+                if connection.broken is None:
+                    left = time_left(deadline)
+                    if not carrier.wait_readable(left) and left is not None and left <= 0:
+                        return
+                data = carrier.receive_now()
+            except OSError as error:
+                self._end(connection, error)
+                return
+            if not self._deliver(connection, data):
+                return
+
+    def _stand_by(self, connection: Connection) -> None:
+        """Read whenever nobody else does, until the connection ends."""
+        standby = connection.standby
+        assert standby is not None
+        standby.ident = get_ident()
+        while not connection.ended:
+            standby.wait()
+            if not connection.claim():
+                continue  # who reads arms it again
+            try:
+                data = connection.carrier.receive_now()
+            except OSError as error:
+                self._end(connection, error)
+                return
+            if not self._deliver(connection, data):
+                return
+            connection.give_back()
+
+    def _deliver(self, connection: Connection, data: bytes | None) -> bool:
+        """See to what was read: nothing if None, the end if empty.
+
+        Returns:
+            Whether this thread is still the reader of something that may be read.
+
+        """
+        error: Exception | None = None
+        if data is None:
+            error = connection.broken
+            if error is None:
+                return True
+        elif data:
+            try:
+                if not self._take_in(connection, data):
+                    connection.hand_over()
+                    return False
+            except Exception as caught:  # noqa: BLE001 - ours or the owner's: it can not go on
+                error = caught
+            except BaseException as caught:
+                self._end(connection, ConnectionLostError(f"interrupted by {caught!r}"))
+                raise
+            else:
+                if not connection.is_mine():
+                    return False  # lost while the thread waited within itself
+                if not (connection.over or connection.ended):
+                    return True
+        self._end(connection, error)
+        return False
+
+    def _take_in(self, connection: Connection, data: bytes) -> bool:
+        """Count and hand over the messages that are complete by now; whether to read on."""
+        self.bytes_received += len(data)
+        messages: list[Message] = []
+        count = 0
+        for counted, part in connection.frames.feed(data):
+            count += counted
+            some = part if counted else self._without_ours(connection, part)
+            if messages:
+                messages += some
+            else:
+                messages = some
+            if connection.over:
+                break
+        if self._retain:
+            self._unacked_bytes += len(data)
+        if count:
+            self.received += count
+            if self._retain and (
+                self.received >= self._ack_at or self._unacked_bytes >= ACK_BYTES
+            ):
+                self._ack_at = self.received + ACK_EVERY
+                self._unacked_bytes = 0
+                self._outgoing.ack_due = True
+                self._write()
+        return self._on_messages(messages) if messages else True
+
+    def _without_ours(self, connection: Connection, messages: list[Message]) -> list[Message]:
+        """See to what is meant for the link itself; give the rest."""
+        rest: list[Message] = []
+        for message in messages:
+            if isinstance(message, Ack):
+                with self._lock:
+                    if not connection.ended:
+                        self._outgoing.acknowledge(message.count)
+                self._flush_later()
+            elif isinstance(message, Bye):
+                self.farewell = message.reason
+                connection.over = True
+                break
+            else:
+                rest.append(message)
+        return rest

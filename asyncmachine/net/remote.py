@@ -1,0 +1,767 @@
+"""`RemoteMachine`: a machine that lives in another process.
+
+Reading and waiting work on a mirror of its clocks, at local speed. Mutations are sent to
+where it lives, and answered from there.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import count
+from threading import Lock
+from typing import TYPE_CHECKING, Final, TypeVar
+from weakref import WeakValueDictionary
+
+from asyncmachine.conditions import Idle
+from asyncmachine.errors import HandlerError, MachineError, UnknownStateError, hint
+from asyncmachine.handlers import Binding, collect, parse
+from asyncmachine.machine import Machine
+from asyncmachine.mirror import Mirror
+from asyncmachine.net import wire
+from asyncmachine.net.errors import (
+    ConnectionLostError,
+    NotAllowedError,
+    NotSerialisableError,
+    ProtocolError,
+)
+from asyncmachine.net.functions import name_of
+from asyncmachine.net.listening import Listening, RemoteTransition
+from asyncmachine.net.outlet import Outlet, Request
+from asyncmachine.net.piping import InboundPipe, lay_between
+from asyncmachine.net.schemas import unpacked
+from asyncmachine.net.serial import Serial
+from asyncmachine.net.states import ConnectionStates
+from asyncmachine.net.values import describe_error, rebuild_error
+from asyncmachine.oneshot import call_safely, deadline_after, time_left
+from asyncmachine.relations import ADD, REMOVE, SET
+from asyncmachine.results import EXECUTED, QUEUED, Canceled, Result, Ticket
+from asyncmachine.running import in_handler
+from asyncmachine.schema import EXCEPTION, Schema
+from asyncmachine.tracing import Tracer, Tracers
+from asyncmachine.transition import cause_here
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+    from typing import Literal, Self
+
+    from asyncmachine.api import MachineAPI
+    from asyncmachine.handlers import Handler
+    from asyncmachine.net.client import Call, Client
+    from asyncmachine.net.link import Link
+    from asyncmachine.pipes import Pipe
+    from asyncmachine.transition import Event
+    from asyncmachine.waiting import StateContext, Waiter
+
+__all__ = ["Place", "RemoteMachine"]
+
+_NUMBERS: Final = {kind: number for number, kind in enumerate(wire.KINDS)}
+_T = TypeVar("_T")
+
+
+class Place:
+    """Where machines live, for those who have to go there themselves.
+
+    Attributes:
+        address: where its process can be reached by its siblings.
+        network: what the siblings have in common.
+
+    """
+
+    __slots__ = ("address", "network")
+
+    def __init__(self, address: str, network: object) -> None:
+        self.address = address
+        self.network = network
+
+
+class RemoteMachine(Mirror):
+    """A machine in another process, as `connect` and ``Network.spawn`` return it.
+
+    It reads, mutates, waits, listens and pipes like a `Machine`. Reading is answered from
+    a mirror of the clocks, without a round trip. A mutation takes one round trip, and then
+    the mirror already shows what it changed; inside a handler of any machine it is sent
+    without waiting. See the manual, "Networks".
+
+    Attributes:
+        connection: a local machine with the states of `ConnectionStates`.
+        place: where it lives, if it belongs to a network.
+
+    """
+
+    __slots__ = (
+        "_callbacks",
+        "_channel",
+        "_client",
+        "_found",
+        "_hearing",
+        "_listenings",
+        "_listenings_lock",
+        "_numbers",
+        "_outlet",
+        "_owns_client",
+        "_pipe_sources",
+        "_subscribed",
+        "_tracers",
+        "_why_gone",
+        "connection",
+        "place",
+    )
+
+    def __init__(
+        self,
+        client: Client,
+        opened: wire.Opened,
+        *,
+        owns_client: bool = False,
+        place: Place | None = None,
+    ) -> None:
+        schema = unpacked(opened.digest, opened.schema)
+        super().__init__(opened.machine, schema)
+        self.connection = Machine(ConnectionStates, id=f"{opened.machine}-connection")
+        self.connection.add("Connecting")
+        self.place = place
+        self._client = client
+        self._owns_client = owns_client
+        self._channel = opened.channel
+        self._outlet = Outlet(client.outbox_limit, self._refused)
+        self._found: dict[tuple[str, ...], tuple[int, ...]] = {}
+        self._hearing = Serial()
+        self._listenings_lock = Lock()  # guards the subscriptions
+        self._listenings: dict[int, Listening] = {}
+        self._numbers = count(1)
+        self._subscribed: dict[int, int] = {}
+        self._pipe_sources: WeakValueDictionary[str, MachineAPI] = WeakValueDictionary()
+        self._callbacks: list[Callable[[RemoteMachine], object]] = []
+        self._tracers: dict[int, Tracer] = {}
+        self._why_gone = ""
+        self.moved_in(opened, client.link, afresh=False)
+
+    # Mutations ----------------------------------------------------------------------------
+
+    def add(self, /, *states: str, **args: object) -> Result:
+        """Activate states; see `Machine.add`.
+
+        Returns:
+            The final result, after one round trip; a queued one inside a handler.
+
+        Raises:
+            UnknownStateError: for a name that the schema lacks.
+            NotSerialisableError: naming the arg that can not travel.
+            NotAllowedError: if the server does not allow it.
+            ConnectionLostError: if the process goes away before it answers.
+            TimeoutError: if there was no answer within ``call_timeout``; the mutation may
+                still be carried out.
+
+        """
+        return self._request(ADD, states, args)
+
+    def remove(self, /, *states: str, **args: object) -> Result:
+        """Deactivate states; see `add`."""
+        return self._request(REMOVE, states, args)
+
+    def set(self, /, *states: str, **args: object) -> Result:
+        """Activate states and deactivate all others; see `add`."""
+        return self._request(SET, states, args)
+
+    def toggle(self, /, *states: str, **args: object) -> Result:
+        """Remove states if the mirror shows all of them active, else add them; see `add`."""
+        return self._request(REMOVE if self.is_active(*states) else ADD, states, args)
+
+    def add_error(self, /, error: BaseException | str, *states: str, **args: object) -> Result:
+        """Add ``Exception`` with an error, which arrives as a `RemoteError`; see `add`."""
+        if isinstance(error, str):
+            error = MachineError(error)
+        if not isinstance(error, BaseException):
+            msg = f"an exception or a text is needed, not {error!r}"
+            raise TypeError(msg)
+        return self._request(ADD, (EXCEPTION, *states), {**args, "error": error})
+
+    def send(
+        self, kind: Literal["add", "remove", "set"], /, *states: str, **args: object
+    ) -> Result:
+        """Request a mutation without waiting for it.
+
+        It keeps order with everything else that is sent, and waits only while the link's
+        window is full; inside a handler never.
+
+        Returns:
+            A queued result, which can be waited for; a canceled one if the machine is
+            gone, or the outbox is full.
+
+        Raises:
+            UnknownStateError: for a name that the schema lacks.
+            ValueError: for another kind.
+            NotSerialisableError: naming the arg that can not travel.
+
+        """
+        if kind not in _NUMBERS:
+            msg = f"unknown kind of mutation {kind!r}{hint(kind, wire.KINDS)}"
+            raise ValueError(msg)
+        return self._send(kind, states, args)
+
+    def _request(self, kind: str, states: tuple[str, ...], args: dict[str, object]) -> Result:
+        if in_handler():
+            return self._send(kind, states, args)
+        positions = self._found.get(states) or self._positions(states)
+        client = self._client
+        packed = self._packed(args) if args else b""
+        if self._disposed:
+            return Canceled(self._why_gone)
+        deadline = deadline_after(client.call_timeout)
+        try:
+            client.await_up(client.call_timeout)
+            call = client.begin()
+        except ConnectionLostError:
+            return Canceled(self._why_gone or f"{client.name} is gone")
+        self._outlet.call(Request(call.number, _NUMBERS[kind], positions, packed))
+        reply = client.finish(call, time_left(deadline))
+        return Canceled(reply.why) if isinstance(reply, wire.Canceled) else EXECUTED
+
+    def _send(self, kind: str, states: tuple[str, ...], args: dict[str, object]) -> Result:
+        positions = self._found.get(states) or self._positions(states)
+        packed = self._packed(args) if args else b""
+        if self._disposed:
+            return Canceled(self._why_gone)
+        ticket = Ticket(self)
+        origin = None
+        inside = in_handler()
+        if inside and (cause := cause_here()) is not None:
+            origin = wire.Origin(cause.machine_id, cause.transition_id)
+        request = Request(0, _NUMBERS[kind], positions, packed, origin, ticket)
+        why = self._outlet.send(request, wait=not inside, timeout=self._client.call_timeout)
+        return Canceled(why) if why else ticket.result()
+
+    def _positions(self, states: tuple[str, ...]) -> tuple[int, ...]:
+        positions = tuple(self.schema.find(states))
+        if len(self._found) < 1024:
+            self._found[states] = positions
+        return positions
+
+    def _packed(self, args: Mapping[str, object]) -> bytes:
+        packed = self._client.values.pack(args)
+        most = self._client.peer_max_frame - 1024
+        if len(packed) > most:
+            largest = max(args, key=lambda name: len(self._client.values.pack({name: args[name]})))
+            raise NotSerialisableError(
+                f"the arg {largest} is too large to travel: all args have {len(packed)} bytes, "
+                f"and {self._client.name} takes at most {most}"
+            )
+        return packed
+
+    def can_add(self, /, *states: str, **args: object) -> Result:
+        """Ask whether ``add`` would be executed, where the machine lives."""
+        return self._ask(ADD, states, args)
+
+    def can_remove(self, /, *states: str, **args: object) -> Result:
+        """Ask whether ``remove`` would be executed, where the machine lives."""
+        return self._ask(REMOVE, states, args)
+
+    def can_set(self, /, *states: str, **args: object) -> Result:
+        """Ask whether ``set`` would be executed, where the machine lives."""
+        return self._ask(SET, states, args)
+
+    def _ask(self, kind: str, states: tuple[str, ...], args: dict[str, object]) -> Result:
+        positions = self._positions(states)
+        packed = self._packed(args)
+        if self._disposed:
+            return Canceled(self._why_gone)
+        reply = self._client.call(
+            lambda call: wire.Ask(self._channel, call, _NUMBERS[kind], positions, packed)
+        )
+        return Canceled(reply.why) if isinstance(reply, wire.Canceled) else EXECUTED
+
+    def eval(self, fn: Callable[[Machine], _T], timeout: float | None = None) -> _T:
+        """Run an importable function where the machine lives, with the machine as argument.
+
+        Args:
+            fn: takes the `Machine`; runs alone, between two transitions.
+            timeout: seconds to wait for the machine's turn at most.
+
+        Returns:
+            What it returned, as far as that can travel.
+
+        Raises:
+            NotSerialisableError: if the function can not be imported, or its value not travel.
+            NotAllowedError: unless the server allows it.
+            RemoteError: what the function raised.
+            TimeoutError: if its turn did not come in time.
+            ConnectionLostError: if the process is gone.
+
+        """
+        name = name_of(fn)
+        self._check_there()
+        try:
+            reply = self._client.call(
+                lambda call: wire.Eval(self._channel, call, name, timeout),
+                None if timeout is None else timeout + self._client.call_timeout,
+            )
+        except MachineError as error:
+            if getattr(error, "type_name", "") == "TimeoutError":
+                raise TimeoutError(str(error)) from error
+            raise
+        assert isinstance(reply, wire.Value)
+        value: _T = self._client.values.unpack_value(reply.value)  # type: ignore[assignment]
+        return value
+
+    def sync(self, timeout: float | None = None) -> None:
+        """Wait until the mirror shows all that the machine had done when asked.
+
+        Raises:
+            ConnectionLostError: if the process is gone.
+            TimeoutError: if it did not answer in time.
+
+        """
+        self._check_there()
+        self._client.call(lambda call: wire.Sync(self._channel, call), timeout)
+
+    def _check_there(self) -> None:
+        if self._disposed:
+            raise ConnectionLostError(self._why_gone)
+
+    # Reading --------------------------------------------------------------------------------
+
+    @property
+    def queue_length(self) -> int:
+        """How many mutations wait here to be sent."""
+        return len(self._outlet)
+
+    def is_queued(self, kind: str, *states: str) -> bool:
+        """Whether such a mutation waits here to be sent."""
+        wanted = tuple(self.schema.find(states))
+        number = _NUMBERS.get(kind)
+        return any(each.kind == number and each.states == wanted for each in self._outlet.kept)
+
+    @property
+    def in_transition(self) -> bool:
+        """False: what the machine is doing at this moment is not known here."""
+        return False
+
+    @property
+    def transition(self) -> None:
+        """``None``: what the machine is doing at this moment is not known here."""
+        return
+
+    def when_queue_empty(self, *, ctx: StateContext | None = None) -> Waiter:
+        """Wait until the machine's queue has been drained, where it lives."""
+        waiter, condition = self._pending(Idle)
+        index = self._waiters()
+        waiter._condition = condition
+        index.pending[condition] = None
+        if self._disposed:
+            if index.claim(condition):
+                waiter.set("disposed")
+            return waiter
+        call = self._client.begin()
+
+        def drained(_: object) -> None:
+            if index.claim(condition):
+                waiter.set("disposed" if self._disposed else "idle")
+
+        call.when_done(drained)
+        self._client.post(wire.Sync(self._channel, call.number, idle=True))
+        if ctx is not None:
+            waiter.bind_to(ctx)
+        return waiter
+
+    def when_args(
+        self, state: str, args: Mapping[str, object], *, ctx: StateContext | None = None
+    ) -> Waiter:
+        """Wait for the next activation of a state that comes with all of these args.
+
+        The first such wait for a state takes a round trip, to hear of its activations.
+        """
+        position = self.schema.position(state)
+        if not self._disposed:
+            with self._listenings_lock:
+                known = position in self._subscribed
+                if not known:
+                    self._subscribed[position] = next(self._numbers)
+            if not known:
+                name = f"{self.schema.names[position]}_state"
+                self._subscribe(Listening(self, self._subscribed[position], {name: []}))
+        return super().when_args(state, args, ctx=ctx)
+
+    # Listening ------------------------------------------------------------------------------
+
+    def bind(self, handlers: Mapping[str, Handler] | object) -> Binding:
+        """Listen with final handlers; a machine elsewhere can not be vetoed from here.
+
+        Raises:
+            HandlerError: for a negotiation handler, or what fits no state.
+
+        """
+        found = collect(self.schema, handlers, ())
+        return self._listen({name: [call] for name, call in found.calls.items()})
+
+    def on(self, name: str, fn: Handler) -> Binding:
+        """Have a function hear of one final handler name.
+
+        It is called with the `Event` on a background thread, in order.
+
+        Raises:
+            HandlerError: for the name of a negotiation handler, or one that fits no state.
+
+        """
+        return self._listen({name: [fn]})
+
+    def listen(
+        self, listeners: Mapping[str, Handler], started: Callable[[], object] | None = None
+    ) -> Binding:
+        """Have functions hear of several handler names; ``started`` is called once they do."""
+        binding = self._listen({name: [fn] for name, fn in listeners.items()})
+        if started is not None:
+            started()
+        return binding
+
+    def _listen(self, listeners: dict[str, list[Handler]]) -> Binding:
+        faults = [fault for name in listeners if (fault := self._fault_of(name))]
+        if faults:
+            raise HandlerError(f"these can not listen to {self.id}", faults)
+        listening = Listening(self, next(self._numbers), listeners)
+        self._subscribe(listening)
+        return Binding(partial(self._unsubscribe, listening.number))
+
+    def _fault_of(self, name: str) -> str:
+        meanings = parse(self.schema, name)
+        if not meanings:
+            near = hint(name, [f"{state}_state" for state in self.schema.names])
+            return f"{name} matches no state{near}"
+        if not any(meaning.final for meaning in meanings):
+            return f"{name} is a negotiation handler; only _state and _end can be listened to"
+        return ""
+
+    def subscribe_pipe(
+        self,
+        listeners: Mapping[str, Handler],
+        bring_up: tuple[int, ...],
+        over: Callable[[], object],
+    ) -> Binding:
+        """Have a pipe hear of what it carries; ``over`` is called when it was too slow."""
+        listening = Listening(
+            self,
+            next(self._numbers),
+            {name: [fn] for name, fn in listeners.items()},
+            pipe=True,
+            bring_up=bring_up,
+            over=over,
+        )
+        self._subscribe(listening)
+        return Binding(partial(self._unsubscribe, listening.number))
+
+    def _subscribe(self, listening: Listening) -> None:
+        self._listenings[listening.number] = listening
+        if self._disposed:
+            return
+        if in_handler():
+            self._client.post(listening.wish(self._channel, 0))
+        else:
+            self._client.call(lambda call: listening.wish(self._channel, call))
+
+    def _unsubscribe(self, number: int) -> None:
+        if self._listenings.pop(number, None) is not None and not self._disposed:
+            self._client.post(wire.Unsubscribe(self._channel, number))
+
+    def consumed(self, number: int, read: int) -> None:
+        """Let the machine's process know how many events have been read."""
+        if not self._disposed:
+            self._client.post(wire.Consumed(self._channel, number, read))
+
+    def add_tracer(self, tracer: Tracer) -> Binding:
+        """Add an observer: it hears of the beginning and the end, and of each transition.
+
+        What it is told is a `RemoteTransition`; handlers, queue and steps stay at home.
+        """
+        number = next(self._numbers)
+        tracers = Tracers((tracer,))
+        tracers.tell("machine_init", self)
+
+        def tell(event: Event) -> None:
+            for hook in ("transition_init", "transition_start", "transition_end"):
+                tracers.tell(hook, event.transition)
+
+        self._tracers[number] = tracer
+        self._subscribe(Listening(self, number, {"*": [tell]}))
+
+        def leave() -> None:
+            self._tracers.pop(number, None)
+            self._unsubscribe(number)
+
+        return Binding(leave)
+
+    @property
+    def tracers(self) -> tuple[Tracer, ...]:
+        """The observers."""
+        return tuple(self._tracers.values())
+
+    # Pipes ----------------------------------------------------------------------------------
+
+    def deliver(
+        self, kind: str, states: tuple[str, ...], args: dict[str, object], passed: tuple[str, ...]
+    ) -> Result:
+        """Send a mutation that a pipe forwards; inside a handler without waiting."""
+        positions = self._found.get(states) or self._positions(states)
+        if self._disposed:
+            return Canceled(self._why_gone)
+        packed = b""
+        if args:
+            try:
+                packed = self._packed({k: v for k, v in args.items() if k != "source"})
+            except NotSerialisableError as error:
+                raise NotSerialisableError(
+                    f"an activation for {' '.join(states)} of {self.id} was not piped: {error}"
+                ) from error
+        cause = cause_here()
+        origin = wire.Origin(*(cause or ("", 0)), passed)
+        request = Request(0, _NUMBERS[kind], positions, packed, origin, None, passed[-1])
+        why = self._outlet.send(request, wait=not in_handler(), timeout=None)
+        return Canceled(why) if why else QUEUED
+
+    def hand_over(self, source: object) -> None:
+        """Remember which machine to tell if something that it piped is refused."""
+        machine_id = getattr(source, "id", "")
+        if machine_id not in self._pipe_sources:
+            self._pipe_sources[machine_id] = source  # type: ignore[assignment]
+
+    def lay_pipe(
+        self,
+        target: MachineAPI,
+        routes: list[tuple[str, str]],
+        kinds: tuple[str, ...],
+        *,
+        sync: bool,
+    ) -> Pipe | None:
+        """Lay a pipe that begins where this machine lives."""
+        direct = lay_between(self, target, routes, kinds, sync=sync)
+        if direct is not None:
+            return direct
+        made = InboundPipe(self, target)
+        made.lay(routes, kinds, sync=sync)
+        return made
+
+    def _refused(self, error: Exception, source_id: str) -> None:
+        source = self._pipe_sources.get(source_id) if source_id else None
+        if source is not None:
+            source.add_error(error)
+        else:
+            self.connection.send("add", "Refused", error=error)
+
+    # What comes from home -------------------------------------------------------------------
+
+    def hear(self, message: wire.Message, call: Call | None = None) -> None:
+        """Take note of what the machine's process tells, in order."""
+        self._hearing.do(partial(self._heed, message, call))
+
+    def _heed(self, message: wire.Message, call: Call | None) -> None:
+        try:
+            if isinstance(message, wire.Done | wire.Changed):
+                self._follow(message)
+            elif isinstance(message, wire.Applied):
+                self._outlet.applied(message.count, message.refused)
+            elif isinstance(message, wire.Event):
+                self._happened(message)
+            elif isinstance(message, wire.Snapshot):
+                self._check_whole(message.ticks, message.order)
+                self.replace(message.ticks, message.order)
+                self._take_error(message.error)
+            elif isinstance(message, wire.Overflowed):
+                listening = self._listenings.pop(message.number, None)
+                if listening is not None:
+                    listening.end()
+            elif isinstance(message, wire.Gone):
+                self._end(f"the machine {self.id} is disposed")
+        finally:
+            if call is not None:
+                call.answer(message)
+
+    def _follow(self, message: wire.Done | wire.Changed) -> None:
+        most = len(self.schema.names)
+        moved, order = message.moved, message.order
+        if len(moved) & 1 or any(not 0 <= i < most for i in (*moved[::2], *order)):
+            raise ProtocolError(f"clocks of {self.id} that it has not")
+        self.follow(moved, order)
+        if self.total < message.total:
+            self._client.post(wire.Whole(self._channel))
+
+    def _check_whole(self, ticks: list[int], order: list[int]) -> None:
+        active = {i for i, tick in enumerate(ticks) if tick & 1}
+        if len(ticks) != len(self.schema.names) or set(order) != active:
+            raise ProtocolError(f"a clock of {self.id} that does not fit its schema")
+
+    def _take_error(self, error: wire.ErrorInfo | None) -> None:
+        self.error = None if error is None else rebuild_error(error)
+
+    def _happened(self, message: wire.Event) -> None:
+        listening = self._listenings.get(message.number)
+        if listening is None:
+            return
+        args = self._client.values.unpack(message.args)
+        before = (self.time(), self.active_states())
+        position = self._subscribed_position(message)
+        if position is not None:
+            self.follow((position, message.tick), (), (position,), args)
+            if not self.awaits_args(position):
+                self._hear_no_more(position)
+            self.consumed_later(message.number)
+            return
+        listening.put(message.name, RemoteTransition(message, self, args, before))
+
+    def _subscribed_position(self, message: wire.Event) -> int | None:
+        for position, number in list(self._subscribed.items()):
+            if number == message.number:
+                return position
+        return None
+
+    def consumed_later(self, number: int) -> None:
+        """Count an event that was for waiters alone."""
+        listening = self._listenings.get(number)
+        if listening is not None:
+            listening.count()
+
+    def _hear_no_more(self, position: int) -> None:
+        with self._listenings_lock:
+            if self.awaits_args(position):
+                return
+            number = self._subscribed.pop(position, None)
+        if number is not None:
+            self._unsubscribe(number)
+
+    # The connection -------------------------------------------------------------------------
+
+    def moved_in(self, opened: wire.Opened, link: Link, *, afresh: bool) -> None:
+        """Take note of where the machine lives now.
+
+        Args:
+            opened: what its process told.
+            link: how it is reached.
+            afresh: whether it is another process, and so another life.
+
+        """
+        self._channel = opened.channel
+        if opened.ticks:
+            self._check_whole(opened.ticks, opened.order)
+            self._hearing.do(
+                lambda: self.replace(opened.ticks, opened.order, anew=afresh)
+            )
+            self._take_error(opened.error)
+        self._client.join(opened.channel, self)
+        if afresh:
+            for listening in list(self._listenings.values()):
+                self._client.post(listening.wish(self._channel, 0, again=True))
+        self._outlet.resume(link, opened.channel, afresh=afresh)
+        self.connection.add("Connected")
+
+    def reopen(self) -> wire.Opened:
+        """Ask another process of the same name for the machine."""
+        reply = self._client.call(lambda call: wire.Open(call, self.id, mirror=True))
+        assert isinstance(reply, wire.Opened)
+        return reply
+
+    def resumed(self, link: Link) -> None:
+        """Take note that the connection to the same process is up again."""
+        self._outlet.resume(link, self._channel, afresh=False)
+        self.connection.add("Connected")
+
+    def paused(self) -> None:
+        """Take note that the connection is down, perhaps not for good."""
+        self._outlet.pause()
+        self.connection.add("Disconnected")
+
+    def connecting(self) -> None:
+        """Take note that the connection is being made again."""
+        self.connection.add("Connecting")
+
+    def lost(self, why: str) -> None:
+        """Take note that the machine is out of reach for good."""
+        self.connection.add("Disconnected")
+        self._end(why)
+
+    def _end(self, why: str) -> None:
+        self._why_gone = self._why_gone or why
+        self._outlet.end(self._why_gone)
+        self.retire()
+        if self._tracers:
+            Tracers(self._tracers.values()).tell("machine_dispose", self)
+        for listening in list(self._listenings.values()):
+            listening.end()
+        self._run_callbacks()
+
+    # Life -----------------------------------------------------------------------------------
+
+    @property
+    def is_disposed(self) -> bool:
+        """Whether mutations are refused: the machine is disposed, or out of reach for good."""
+        return self._disposed
+
+    def on_dispose(self, callback: Callable[[Self], object]) -> Binding:
+        """Have a function called when the machine is disposed or out of reach for good."""
+        callbacks = self._callbacks
+        callbacks.append(callback)  # type: ignore[arg-type]  # it is called with self only
+        if self._disposed:
+            self._run_callbacks()
+
+        def undo() -> None:
+            if callback in callbacks:
+                callbacks.remove(callback)
+
+        return Binding(undo)
+
+    def _run_callbacks(self) -> None:
+        callbacks = self._callbacks
+        while callbacks:
+            try:
+                callback = callbacks.pop(0)
+            except IndexError:  # another thread took the last one
+                return
+            call_safely(callback, self)
+
+    def dispose(self, timeout: float | None = None) -> None:
+        """Dispose the machine where it lives; inside a handler without waiting for that."""
+        if self._disposed:
+            return
+        if in_handler():
+            self._client.post(wire.Dispose(self._channel, 0, timeout))
+            return
+        try:
+            self._client.call(lambda call: wire.Dispose(self._channel, call, timeout), timeout)
+        except ConnectionLostError:
+            return
+        self._hearing.do(partial(self._end, f"the machine {self.id} is disposed"))
+
+    def close(self) -> None:
+        """End the connection only; the machine lives on."""
+        self._client.leave(self._channel)
+        if self._owns_client:
+            self._client.lose(ConnectionLostError(f"the connection to {self._client.name} was closed"))
+        self.lost(f"the connection to {self.id} was closed")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        if self.place is None:
+            raise NotSerialisableError(
+                f"the proxy of {self.id} can only travel within its network"
+            )
+        return _revive, (self.place.address, self.id)
+
+    def _fork_failed(self, error: Exception) -> None:
+        self.add_error(error)
+
+    def __repr__(self) -> str:
+        return f"<RemoteMachine {self.id} {self}>"
+
+
+def _revive(address: str, machine_id: str) -> RemoteMachine:
+    """Make a proxy in the process of a network that it has travelled to."""
+    from asyncmachine.net.host import proxy
+
+    return proxy(address, machine_id)

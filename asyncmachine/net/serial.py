@@ -1,0 +1,52 @@
+"""Things done one after the other, by whichever thread comes along.
+
+Guarantees: what is given is done in order, never two at a time, by the thread that gives
+it, or by one that is at it already; nothing is left behind. No lock is held meanwhile.
+
+Assumes that ``del list[0]`` and ``deque`` operations are atomic, as CPython has it with
+and without the interpreter lock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Serial"]
+
+_FREE: Final = (None,)
+
+
+class Serial:
+    """A line of things to do."""
+
+    __slots__ = ("_baton", "_line")
+
+    def __init__(self) -> None:
+        self._baton = [None]
+        self._line: deque[Callable[[], object]] = deque()
+
+    def do(self, thing: Callable[[], object]) -> None:
+        """Do a thing after all that were given before; now, unless another thread is at it."""
+        self._line.append(thing)
+        self.serve()
+
+    def serve(self) -> None:
+        """Do what is in the line, unless another thread is at it."""
+        line, baton = self._line, self._baton
+        while line:
+            try:
+                del baton[0]
+            except IndexError:
+                return  # who has it looks into the line after giving it back
+            try:
+                while line:
+                    line.popleft()()
+            finally:
+                baton += _FREE
+
+    def __len__(self) -> int:
+        return len(self._line)

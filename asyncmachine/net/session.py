@@ -1,0 +1,522 @@
+"""The home end of a link: does what the other side asks of the machines here.
+
+Guarantees: what comes through a link is seen to in order, on the thread that reads. If a
+handler keeps that thread for longer than ``PATIENCE``, another one goes on with what
+comes after, so a slow handler delays its own machine and nobody else. Clocks and
+acknowledgements are told at the end of each batch; what changes otherwise is told at
+once, but not more often than every ``PACE`` seconds, and only when the link takes it.
+
+Assumes that ``list`` and ``deque`` operations are atomic.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from threading import Lock
+from time import monotonic
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from asyncmachine.logs import log_exception, log_warning
+from asyncmachine.net import wire
+from asyncmachine.net.errors import (
+    ConnectionLostError,
+    NotAllowedError,
+    NotSerialisableError,
+    ProtocolError,
+    RemoteError,
+    UnknownMachineError,
+)
+from asyncmachine.net.feed import Feed
+from asyncmachine.net.functions import find_function
+from asyncmachine.net.inlet import Inlet
+from asyncmachine.net.link import Link
+from asyncmachine.net.schemas import packed
+from asyncmachine.net.subscription import Subscription
+from asyncmachine.net.values import describe_error, rebuild_error
+from asyncmachine.oneshot import Sleeper
+from asyncmachine.relations import SET
+from asyncmachine.results import EXECUTED as _EXECUTED
+from asyncmachine.threads import run_elsewhere
+from asyncmachine.transition import Cause
+from asyncmachine.watchdog import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from asyncmachine.machine import Machine
+    from asyncmachine.net.machines import Machines
+    from asyncmachine.net.values import Values
+    from asyncmachine.results import Result
+
+__all__ = ["Policy", "Session"]
+
+# How long a handler may keep the thread that reads a link, in seconds.
+PATIENCE: Final = 0.005
+# How often clocks are told at most, in seconds, when they change by themselves.
+PACE: Final = 0.001
+
+_FREE: Final = (None,)
+
+
+class Policy(NamedTuple):
+    """What the other side of a link may do.
+
+    Attributes:
+        allow: the states that it may call; ``None`` for all.
+        allow_eval: whether it may run functions.
+        outbox_limit: how many events are kept for it.
+
+    """
+
+    allow: frozenset[str] | None = None
+    allow_eval: bool = False
+    outbox_limit: int = 100_000
+
+
+class _Channel:
+    """One machine, as one link uses it."""
+
+    __slots__ = ("binding", "feed", "inlet", "machine", "named", "subscriptions")
+
+    def __init__(self, machine: Machine, inlet: Inlet) -> None:
+        self.machine = machine
+        self.inlet = inlet
+        self.feed: Feed | None = None
+        self.named: dict[tuple[int, ...], tuple[str, ...]] = {}
+        self.subscriptions: dict[int, Subscription] = {}
+        self.binding: Callable[[], object] = lambda: None
+
+    def names(self, positions: tuple[int, ...]) -> tuple[str, ...]:
+        """Turn positions into names."""
+        found = self.named.get(positions)
+        if found is None:
+            names = self.machine.schema.names
+            if any(not 0 <= i < len(names) for i in positions):
+                raise ProtocolError(f"{self.machine.id} has no state of the position {positions}")
+            found = tuple(names[i] for i in positions)
+            if len(self.named) < 1024:
+                self.named[positions] = found
+        return found
+
+    def close(self) -> None:
+        """Have nothing to do with the machine any more."""
+        self.binding()
+        if self.feed is not None:
+            self.feed.close()
+        for each in list(self.subscriptions.values()):
+            each.close()
+        self.subscriptions.clear()
+
+
+class _Batch:
+    """Messages that a thread goes through; another may take over while it is inside one."""
+
+    __slots__ = ("at", "inside", "messages", "seen")
+
+    def __init__(self, messages: list[wire.Message]) -> None:
+        self.messages = messages
+        self.at = 0
+        self.inside: list[None] = []
+        self.seen = -1
+
+
+class Session:
+    """What one link does with the machines here.
+
+    Args:
+        machines: the machines that can be used.
+        values: packs and unpacks args.
+        policy: what the other side may do.
+        on_down: called when the connection is down, with the error.
+        extra: how to see to messages of other kinds.
+
+    """
+
+    def __init__(
+        self,
+        machines: Machines,
+        values: Values,
+        policy: Policy,
+        on_down: Callable[[Session, Exception | None], object],
+        *,
+        retain: bool = True,
+        max_frame: int = wire.MAX_FRAME,
+        extra: dict[type, Callable[[Session, wire.Message], object]] | None = None,
+    ) -> None:
+        self.machines = machines
+        self.values = values
+        self.policy = policy
+        self.link = Link(
+            self._take, partial(on_down, self), retain=retain, max_frame=max_frame
+        )
+        self.link.on_writable = self.flush
+        self._channels: dict[int, _Channel] = {}
+        self._told_schemas: set[bytes] = set()
+        self._number = 0
+        self._lock = Lock()  # guards _number and the making of channels
+        self._dirty: deque[Feed | Inlet] = deque()
+        self._inlets: dict[Inlet, int] = {}
+        self._in_batch = 0
+        self._pacer = [None]
+        self._told_at = 0.0
+        self.closed = False
+        self.name = "a client"
+        self._see_to: dict[type, Callable[[wire.Message], object]] = {
+            wire.Mutate: self._mutate,
+            wire.Forward: self._forward,
+            wire.Ask: self._ask,
+            wire.Eval: self._eval,
+            wire.Sync: self._sync,
+            wire.Whole: self._tell_whole,
+            wire.Open: self._open,
+            wire.CloseChannel: self._close_channel,
+            wire.Subscribe: self._subscribe,
+            wire.Unsubscribe: self._unsubscribe,
+            wire.Consumed: self._consumed,
+            wire.Dispose: self._dispose,
+            wire.Told: self._told,
+        }
+        for kind, function in (extra or {}).items():
+            self._see_to[kind] = partial(function, self)
+
+    def close(self) -> None:
+        """Forget the other side and all that it asked for."""
+        self.closed = True
+        for channel in list(self._channels.values()):
+            channel.close()
+        self._channels.clear()
+        self._inlets.clear()
+        self.link.close()
+
+    def resumed(self) -> None:
+        """Tell all clocks as a whole, after a reconnect."""
+        for channel in list(self._channels.values()):
+            if channel.feed is not None:
+                channel.feed.tell_whole()
+
+    def post(self, message: wire.Message) -> None:
+        """Tell the other side something, if it is there."""
+        try:
+            self.link.post(message)
+        except ConnectionLostError:
+            pass
+
+    # Reading ------------------------------------------------------------------------------
+
+    def _take(self, messages: list[wire.Message]) -> bool:
+        return self._go_through(_Batch(messages))
+
+    def _go_through(self, batch: _Batch) -> bool:
+        """See to messages; false if another thread has taken over meanwhile."""
+        self.link.cork()
+        self._in_batch += 1
+        watch = Watch(PATIENCE, partial(self._late, batch))
+        messages, inside = batch.messages, batch.inside
+        try:
+            watch.start()
+            while batch.at < len(messages):
+                message = messages[batch.at]
+                batch.at += 1
+                inside.append(None)
+                self._see_to_one(message)
+                try:
+                    del inside[0]
+                except IndexError:
+                    return False
+        finally:
+            watch.stop()
+        self._in_batch -= 1
+        self.flush()
+        self.link.uncork()
+        return True
+
+    def _see_to_one(self, message: wire.Message) -> None:
+        function = self._see_to.get(type(message))
+        try:
+            if function is None:
+                raise ProtocolError(f"a {type(message).__name__} is nothing to send here")
+            function(message)
+        except ProtocolError as error:
+            log_warning(self.name, f"closing the connection: {error}")
+            self.link.abandon(str(error))
+        except Exception as error:  # noqa: BLE001 - one message must not end the others
+            log_exception("error at a %s", type(message).__name__, error=error)
+            call = getattr(message, "call", 0)
+            if call:
+                self._fail(call, error)
+
+    def _late(self, batch: _Batch) -> None:
+        """Have another thread go on, if the one that reads has been inside one message."""
+        if batch.at != batch.seen:  # it gets on: look again
+            batch.seen = batch.at
+            if batch.inside or batch.at < len(batch.messages):
+                Watch(PATIENCE, partial(self._late, batch)).start()
+            return
+        try:
+            del batch.inside[0]
+        except IndexError:
+            return
+        run_elsewhere(partial(self._take_over, batch))
+
+    def _take_over(self, batch: _Batch) -> None:
+        rest = _Batch(batch.messages[batch.at :])
+        self._in_batch -= 1
+        self.link.uncork()  # for the thread that is late
+        if self._go_through(rest):
+            self.link.read_on()
+
+    # Telling ------------------------------------------------------------------------------
+
+    def _schedule(self, what: Feed | Inlet) -> None:
+        """Have something told: at the end of the batch, or now, or as soon as it may be."""
+        self._dirty.append(what)
+        if self._in_batch or not self.link.is_writable:
+            return
+        wait = self._told_at + PACE - monotonic()
+        if wait <= 0:
+            self.flush()
+            return
+        try:
+            del self._pacer[0]
+        except IndexError:
+            return
+        run_elsewhere(self._pace)
+
+    def _pace(self) -> None:
+        bell = Sleeper()
+        while self._dirty and self.link.is_writable:
+            bell.sleep(PACE)
+            self.flush()
+        self._pacer += _FREE
+        if self._dirty and self.link.is_writable:
+            self.flush()
+
+    def flush(self) -> None:
+        """Tell all that there is to tell."""
+        dirty = self._dirty
+        if not dirty:
+            return
+        self._told_at = monotonic()
+        for _ in range(len(dirty)):
+            try:
+                what = dirty.popleft()
+            except IndexError:
+                return
+            if isinstance(what, Feed):
+                what.flush()
+            elif what in self._inlets:
+                count, refused = what.report()
+                self.post(wire.Applied(self._inlets[what], count, refused))
+
+    def _answer(self, channel: int, call: int, result: Result) -> None:
+        if not result:
+            self.post(wire.Canceled(call, result.why))
+            return
+        found = self._channels.get(channel)
+        if found is None or found.feed is None:
+            self.post(wire.Done(call, channel))
+        else:
+            found.feed.done(call)
+
+    def _fail(self, call: int, error: BaseException) -> None:
+        kind = type(error).__name__ if type(error).__module__.endswith("net.errors") else ""
+        self.post(wire.Failed(call, kind or "RemoteError", describe_error(error)))
+
+    # Channels -----------------------------------------------------------------------------
+
+    def _channel(self, number: int) -> _Channel:
+        found = self._channels.get(number)
+        if found is None:
+            raise UnknownMachineError(f"the machine of channel {number} is gone")
+        return found
+
+    def _open(self, message: wire.Message) -> None:
+        assert isinstance(message, wire.Open)
+        self._told_schemas.update(message.known)
+        machine = self.machines.find(message.machine)
+        self.post(self.opened(message.call, machine, mirror=message.mirror))
+
+    def opened(self, call: int, machine: Machine, *, mirror: bool = True) -> wire.Opened:
+        """Open a channel to a machine; give what the other side has to know of it."""
+        with self._lock:
+            self._number += 1
+            number = self._number
+        inlet = Inlet(machine, partial(self._answer, number), self._schedule)
+        channel = _Channel(machine, inlet)
+        self._inlets[inlet] = number
+        digest, data = packed(machine.schema)
+        ticks: list[int] = []
+        order: list[int] = []
+        error = None
+        if mirror:
+            channel.feed = Feed(machine, number, self.link, self._schedule)
+            whole = channel.feed.whole()
+            ticks, order, error = whole.ticks, whole.order, whole.error
+        if digest in self._told_schemas:
+            data = b""
+        self._told_schemas.add(digest)
+        self._channels[number] = channel
+        if machine.is_disposed:
+            self._gone(number)
+        else:
+            channel.binding = machine.on_dispose(lambda _: self._gone(number)).unbind
+        return wire.Opened(call, number, machine.id, data, digest, ticks, order, error)
+
+    def _gone(self, number: int) -> None:
+        channel = self._channels.get(number)
+        if channel is not None and channel.feed is not None:
+            channel.feed.flush()
+        self.post(wire.Gone(number))
+
+    def _close_channel(self, message: wire.Message) -> None:
+        assert isinstance(message, wire.CloseChannel)
+        channel = self._channels.pop(message.channel, None)
+        if channel is not None:
+            self._inlets.pop(channel.inlet, None)
+            channel.close()
+
+    def _tell_whole(self, message: wire.Message) -> None:
+        assert isinstance(message, wire.Whole)
+        feed = self._channel(message.channel).feed
+        if feed is not None:
+            feed.tell_whole()
+
+    # Mutations ----------------------------------------------------------------------------
+
+    def _mutate(self, message: wire.Message) -> None:
+        assert isinstance(message, wire.Mutate)
+        self._bring_in(message, (), None)
+
+    def _forward(self, message: wire.Message) -> None:
+        assert isinstance(message, wire.Forward)
+        origin = message.origin
+        cause = Cause(origin.machine, origin.transition) if origin.machine else None
+        self._bring_in(message, origin.passed, cause)
+
+    def _bring_in(
+        self, message: wire.Mutate | wire.Forward, passed: tuple[str, ...], cause: Cause | None
+    ) -> None:
+        channel = self._channels.get(message.channel)
+        call = message.call
+        if channel is None:
+            if call:
+                raise UnknownMachineError(f"the machine of channel {message.channel} is gone")
+            return
+        inlet = channel.inlet
+        states = channel.named.get(message.states) or channel.names(message.states)
+        if not 0 <= message.kind < len(wire.KINDS):
+            raise ProtocolError(f"there is no kind of mutation {message.kind}")
+        kind = wire.KINDS[message.kind]
+        args: dict[str, object] = {}
+        if message.args or self.policy.allow is not None:
+            try:
+                self._check_allowed(channel.machine, kind, states)
+                args = self.values.unpack(message.args)
+            except (NotSerialisableError, NotAllowedError) as error:
+                if call:
+                    self._fail(call, error)
+                else:
+                    inlet.refuse(call, str(error), type(error).__name__)
+                return
+            failure = args.get("error")
+            if isinstance(failure, RemoteError) and "Exception" in states:
+                channel.machine.error = failure
+        inlet.take(call, kind, states, args, passed, cause)
+
+    def _check_allowed(self, machine: Machine, kind: str, states: tuple[str, ...]) -> None:
+        allow = self.policy.allow
+        if allow is None:
+            return
+        wanted = [*states]
+        if kind == SET:
+            wanted += [name for name in machine.active_states() if name not in states]
+        refused = [name for name in wanted if name not in allow]
+        if refused or (not allow and not wanted):
+            may = f"only {', '.join(sorted(allow))}" if allow else "only read"
+            what = ", ".join(refused) or "nothing"
+            raise NotAllowedError(f"{kind} {what} is not allowed here: clients may {may}")
+
+    def _ask(self, message: wire.Message) -> None:
+        assert isinstance(message, wire.Ask)
+        channel = self._channel(message.channel)
+        machine, states = channel.machine, channel.names(message.states)
+        kind = wire.KINDS[message.kind]
+        self._check_allowed(machine, kind, states)
+        asked = {"add": machine.can_add, "remove": machine.can_remove, "set": machine.can_set}
+        self._answer(
+            message.channel,
+            message.call,
+            asked[kind](*states, **self.values.unpack(message.args)),
+        )
+
+    def _eval(self, message: wire.Message) -> None:
+        assert isinstance(message, wire.Eval)
+        channel = self._channel(message.channel)
+        if not self.policy.allow_eval:
+            raise NotAllowedError("eval is not allowed here; serve(..., allow_eval=True) allows it")
+        function = find_function(message.function)
+        machine = channel.machine
+        value = machine.eval(lambda: function(machine), message.timeout)
+        data = self.values.pack_value(value, f"what {message.function} returned")
+        if channel.feed is not None:
+            channel.feed.flush()
+        self.post(wire.Value(message.call, data))
+
+    def _sync(self, message: wire.Message) -> None:
+        assert isinstance(message, wire.Sync)
+        channel = self._channel(message.channel)
+        number, call = message.channel, message.call
+        if message.idle:
+            waiter = channel.machine.when_queue_empty()
+            waiter.on_done(lambda _: self._answer(number, call, _EXECUTED))
+        else:
+            self._answer(number, call, _EXECUTED)
+
+    def _dispose(self, message: wire.Message) -> None:
+        assert isinstance(message, wire.Dispose)
+        machine = self._channel(message.channel).machine
+        if self.policy.allow is not None:
+            raise NotAllowedError("disposing a machine is not allowed here")
+
+        def dispose() -> None:
+            machine.dispose(message.timeout)
+            self._answer(message.channel, message.call, _EXECUTED)
+
+        run_elsewhere(dispose)
+
+    def _told(self, message: wire.Message) -> None:
+        assert isinstance(message, wire.Told)
+        self._channel(message.channel).machine.add_error(rebuild_error(message.error))
+
+    # Events -------------------------------------------------------------------------------
+
+    def _subscribe(self, message: wire.Message) -> None:
+        assert isinstance(message, wire.Subscribe)
+        channel = self._channel(message.channel)
+        channel.subscriptions[message.number] = Subscription(
+            channel.machine,
+            message,
+            self.link,
+            channel.feed,
+            self.values,
+            self.policy.outbox_limit,
+            self._overflow,
+        )
+        self._answer(message.channel, message.call, _EXECUTED)
+
+    def _overflow(self, reason: str) -> None:
+        log_warning(self.name, f"disconnected, for it does not keep up: {reason}")
+        run_elsewhere(partial(self.link.abandon, f"too slow: {reason}"))
+
+    def _unsubscribe(self, message: wire.Message) -> None:
+        assert isinstance(message, wire.Unsubscribe)
+        subscription = self._channel(message.channel).subscriptions.pop(message.number, None)
+        if subscription is not None:
+            subscription.close()
+
+    def _consumed(self, message: wire.Message) -> None:
+        assert isinstance(message, wire.Consumed)
+        subscription = self._channel(message.channel).subscriptions.get(message.number)
+        if subscription is not None:
+            subscription.consumed(message.count)

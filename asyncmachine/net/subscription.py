@@ -1,0 +1,219 @@
+"""What one link has asked to hear of one machine: events, in order, as fast as it takes them.
+
+Guarantees: events are sent in the order they happened. Who hears them may have so many
+unread (``EVENT_WINDOW``); the rest is kept here, up to ``outbox_limit``. Then a pipe takes
+no more, delivers what it kept and ends, and its machine is told; any other subscription
+ends the link. Nothing here waits for the link.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from threading import Lock
+from typing import TYPE_CHECKING, Final
+
+from asyncmachine.errors import PipeOverflowError
+from asyncmachine.logs import log_warning
+from asyncmachine.net.errors import ConnectionLostError, NotSerialisableError
+from asyncmachine.net.wire import KINDS, Event, Origin, Overflowed, encode
+from asyncmachine.tracing import Tracer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from asyncmachine.handlers import Binding
+    from asyncmachine.machine import Machine
+    from asyncmachine.net.feed import Feed
+    from asyncmachine.net.link import Link
+    from asyncmachine.net.values import Values
+    from asyncmachine.net.wire import Subscribe
+    from asyncmachine.transition import Event as LocalEvent
+    from asyncmachine.transition import Transition
+
+__all__ = ["EVENT_WINDOW", "Subscription"]
+
+# So many events of a subscription may be unread.
+EVENT_WINDOW: Final = 1024
+_NUMBERS: Final = {kind: number for number, kind in enumerate(KINDS)}
+
+
+class Subscription:
+    """Tells a link of the events of a machine that it asked for.
+
+    Args:
+        machine: the machine.
+        wish: what was asked for.
+        link: who is told.
+        feed: the clocks that the link is told, to be sent ahead of each event.
+        values: packs args.
+        limit: how many events are kept.
+        overflow: called with a reason when the link does not keep up.
+
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        wish: Subscribe,
+        link: Link,
+        feed: Feed | None,
+        values: Values,
+        limit: int,
+        overflow: Callable[[str], object],
+    ) -> None:
+        self._machine = machine
+        self._wish = wish
+        self._link = link
+        self._feed = feed
+        self._values = values
+        self._limit = limit
+        self._overflow = overflow
+        self._lock = Lock()  # guards what follows
+        self._outbox: deque[bytes] = deque()
+        self._sent = self._consumed = 0
+        self._over = False
+        self._binding = self._begin()
+
+    def _begin(self) -> Binding:
+        wish, machine = self._wish, self._machine
+        if wish.names == ("*",):
+            return machine.add_tracer(_Forwarder(self))
+        listeners = {}
+        for number, name in enumerate(wish.names):
+            state = name.rpartition("_")[0]
+            position = machine.schema.index.get(state, -1)
+            listeners[name] = self._listener(number, name, position)
+        return machine.listen(listeners, self._bring_up if wish.bring_up else None)
+
+    def close(self) -> None:
+        """Tell nothing any more."""
+        self._binding.unbind()
+        with self._lock:
+            self._over = True
+            self._outbox.clear()
+
+    def _listener(self, number: int, name: str, position: int) -> Callable[[LocalEvent], object]:
+        def tell(event: LocalEvent) -> None:
+            tx = event.transition
+            tick = self._machine.tick_at(position) if position >= 0 else 0
+            self.tell(number, name, tx, tick)
+
+        return tell
+
+    def _bring_up(self) -> None:
+        machine = self._machine
+        for position in self._wish.bring_up:
+            if machine.active_mask() >> position & 1:
+                number = self._wish.names.index(f"{machine.schema.names[position]}_state")
+                tick = machine.tick_at(position)
+                wish = self._wish
+                self._put(
+                    encode(Event(wish.channel, wish.number, number, 0, (position,), tick, 0))
+                )
+
+    def tell(self, number: int, name: str, tx: Transition, tick: int) -> None:
+        """Tell of one transition.
+
+        Args:
+            number: position of the name among those that were asked for.
+            name: the handler name.
+            tx: the transition.
+            tick: the clock of the state that the name is about.
+
+        """
+        args = self._packed(tx, name)
+        if args is None:
+            return
+        mutation, machine, wish = tx.mutation, self._machine, self._wish
+        origin = None
+        if mutation.cause is not None or mutation.passed:
+            cause = mutation.cause or ("", 0)
+            origin = Origin(cause[0], cause[1], mutation.passed)
+        self._put(
+            encode(
+                Event(
+                    wish.channel,
+                    wish.number,
+                    number,
+                    _NUMBERS[mutation.kind],
+                    tuple(machine.schema.find(mutation.states)),
+                    tick,
+                    tx.id,
+                    args,
+                    origin,
+                    mutation.auto,
+                    tx.accepted,
+                )
+            )
+        )
+
+    def _packed(self, tx: Transition, name: str) -> bytes | None:
+        """Pack the args; None if that can not be, and its pipe leaves this one out."""
+        args = {key: value for key, value in tx.args.items() if key != "source"}
+        try:
+            return self._values.pack(args)
+        except NotSerialisableError as error:
+            if self._wish.pipe:
+                text = f"an activation of {name.rpartition('_')[0]} was not piped: {error}"
+                self._machine.add_error(NotSerialisableError(text))
+                return None
+            data, stays = self._values.without_what_stays(args)
+            log_warning(self._machine.id, f"{name} is told without {', '.join(stays)}: {error}")
+            return data
+
+    def _put(self, data: bytes) -> None:
+        with self._lock:
+            if self._over:
+                return
+            if self._outbox or self._sent - self._consumed >= EVENT_WINDOW:
+                if len(self._outbox) < self._limit:
+                    self._outbox.append(data)
+                    return
+                self._over = True
+            else:
+                self._sent += 1
+        if self._over:
+            self._overflowed()
+        else:
+            self._post(data)
+
+    def _post(self, data: bytes) -> None:
+        if self._feed is not None:
+            self._feed.flush()
+        try:
+            self._link.post_encoded(data, now=False)
+        except ConnectionLostError:
+            pass  # nobody is there to be told
+
+    def _overflowed(self) -> None:
+        machine = self._machine
+        what = f"{self._limit} events of {machine.id} were waiting to be read"
+        if not self._wish.pipe:
+            self._overflow(what)
+            return
+        self._binding.unbind()
+        machine.add_error(PipeOverflowError(f"{what}: the pipe takes no more, and closes"))
+
+    def consumed(self, count: int) -> None:
+        """Take note that so many have been read, and send more."""
+        ready: list[bytes] = []
+        with self._lock:
+            self._consumed = max(self._consumed, count)
+            while self._outbox and self._sent - self._consumed < EVENT_WINDOW:
+                ready.append(self._outbox.popleft())
+                self._sent += 1
+            ended = self._over and not self._outbox and bool(ready)
+        for data in ready:
+            self._post(data)
+        if ended and self._wish.pipe:
+            self._post(encode(Overflowed(self._wish.channel, self._wish.number)))
+
+
+class _Forwarder(Tracer):
+    """Tells of every transition of a machine."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self._subscription = subscription
+
+    def transition_end(self, tx: Transition) -> None:
+        self._subscription.tell(0, "*", tx, 0)
