@@ -163,7 +163,11 @@ class MachineAPI(Protocol):
         """Have a function hear of one handler name."""
 
     def listen(
-        self, listeners: Mapping[str, Handler], started: Callable[[], object] | None = None
+        self,
+        listeners: Mapping[str, Handler],
+        started: Callable[[], object] | None = None,
+        *,
+        pipes: bool = False,
     ) -> Binding:
         """Have functions hear of several handler names."""
 

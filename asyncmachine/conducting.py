@@ -283,6 +283,8 @@ class Conducting(Changing):
         if number < 0:
             self._tell_listeners(tx, event)
             return None
+        if number >= self._bound.own:  # a pipe is no handler of the user's
+            return self._bound.calls[number](event)
         tracers = self._tracers
         if self._narrator is not None:
             self._narrator.handler(tx, name)

@@ -152,15 +152,25 @@ class HandlerSet:
         owner: what the object is called in messages.
         calls: the callables by name.
         listens: whether it is a listener: called last, heard but not asked.
+        pipes: whether it is a pipe, which is quick and never fails: called after the
+            handlers, without being watched.
 
     """
 
-    __slots__ = ("calls", "listens", "owner")
+    __slots__ = ("calls", "listens", "owner", "pipes")
 
-    def __init__(self, owner: str, calls: dict[str, Handler], *, listens: bool = False) -> None:
+    def __init__(
+        self,
+        owner: str,
+        calls: dict[str, Handler],
+        *,
+        listens: bool = False,
+        pipes: bool = False,
+    ) -> None:
         self.owner = owner
         self.calls = calls
         self.listens = listens
+        self.pipes = pipes
 
 
 def collect(schema: Schema, handlers: object, ignored: Collection[str] = frozenset()) -> HandlerSet:
@@ -194,8 +204,10 @@ def collect(schema: Schema, handlers: object, ignored: Collection[str] = frozens
     return HandlerSet(owner, calls)
 
 
-def listeners_for(schema: Schema, listeners: Mapping[str, Handler]) -> HandlerSet:
-    """Make a set of listeners, by handler name.
+def listeners_for(
+    schema: Schema, listeners: Mapping[str, Handler], *, pipes: bool = False
+) -> HandlerSet:
+    """Make a set of listeners, by handler name; or that of a pipe.
 
     Raises:
         HandlerError: with every name that fits no state, and what can not be called.
@@ -209,7 +221,7 @@ def listeners_for(schema: Schema, listeners: Mapping[str, Handler]) -> HandlerSe
         faults.append(fault or _arity_fault(name, fn, fn))
     if any(faults):
         raise HandlerError("the listener does not fit:", [each for each in faults if each])
-    return HandlerSet("", dict(listeners), listens=True)
+    return HandlerSet("", dict(listeners), listens=not pipes, pipes=pipes)
 
 
 def _candidates(handlers: object) -> tuple[str, dict[str, object]]:
@@ -284,11 +296,12 @@ class Bound:
         sets: the bound objects, in binding order.
         calls: every handler of theirs, by its number.
         listeners: who listens to a name, in the order of the calls of ``on``.
+        own: how many of the calls are handlers; those of pipes come after them.
         shape: the names alone; what plans depend on.
 
     """
 
-    __slots__ = ("calls", "listeners", "sets", "shape")
+    __slots__ = ("calls", "listeners", "own", "sets", "shape")
 
     def __init__(
         self,
@@ -298,6 +311,7 @@ class Bound:
         self.sets = sets
         self.listeners = listeners or {}
         self.calls: list[Handler] = [call for each in sets for call in each.calls.values()]
+        self.own = sum(len(each.calls) for each in sets if not each.pipes)
         self.shape: Shape = (
             tuple(tuple(each.calls) for each in sets),
             tuple(sorted(self.listeners)),
@@ -305,8 +319,12 @@ class Bound:
 
     def plus(self, more: HandlerSet) -> Bound:
         """Give what is bound once this set is bound too."""
-        if not more.listens:
+        if more.pipes:
             return Bound((*self.sets, more), self.listeners)
+        if not more.listens:
+            own = [each for each in self.sets if not each.pipes]
+            pipes = self.sets[len(own) :]
+            return Bound((*own, more, *pipes), self.listeners)
         listeners = dict(self.listeners)
         for name, call in more.calls.items():
             listeners[name] = (*listeners.get(name, ()), call)

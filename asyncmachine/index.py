@@ -228,8 +228,9 @@ class Index:
 
         """
         fired = self._firing
-        for tell in self.observers:
-            tell()
+        if changed:
+            for tell in self.observers:
+                tell()
         if self.dead or self.graves:
             self._bury()
         queries = list(self.queries) if self.queries and changed else ()

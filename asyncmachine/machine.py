@@ -316,13 +316,19 @@ class Machine(Living):
         return self.listen({name: fn})
 
     def listen(
-        self, listeners: Mapping[str, Handler], started: Callable[[], object] | None = None
+        self,
+        listeners: Mapping[str, Handler],
+        started: Callable[[], object] | None = None,
+        *,
+        pipes: bool = False,
     ) -> Binding:
         """Have functions hear of several handler names, all from the same transition on.
 
         Args:
             listeners: functions by handler name, as for `on`.
             started: called once they are in place, between two transitions.
+            pipes: whether they are a pipe's, which are quick and never fail: nobody
+                watches over them.
 
         Returns:
             A binding, to stop them all.
@@ -331,7 +337,7 @@ class Machine(Living):
             HandlerError: for a name that matches no state.
 
         """
-        found = listeners_for(self.schema, listeners)
+        found = listeners_for(self.schema, listeners, pipes=pipes)
         self._rebind(lambda bound: bound.plus(found), started)
         if self._handed is not None:
             self._await_handed()

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from asyncmachine.errors import MachineError, PipeOverflowError
+from asyncmachine.logs import log_exception
 from asyncmachine.relations import ADD, REMOVE
 from asyncmachine.schema import EXCEPTION
 
@@ -38,6 +39,7 @@ class Pipe:
         self.source = source
         self.target = target
         self._closed = False
+        self._passed = (source.id,)
         self._undo = [
             source.on_dispose(lambda _: self.close()),
             target.on_dispose(lambda _: self.close()),
@@ -77,13 +79,21 @@ class Pipe:
             if REMOVE in kinds:
                 listeners[f"{state}_end"] = partial(self.forward, REMOVE, wanted)
         started = partial(self._bring_up, routes) if sync and ADD in kinds else None
-        self.undo_with(self.source.listen(listeners, started))
+        self.undo_with(self.source.listen(listeners, started, pipes=True))
 
     def forward(self, kind: str, state: str, event: Event) -> None:
-        """Carry one change of the source that a listener has heard of."""
-        passed = (*event.mutation.passed, self.source.id)
-        if self.target.id not in passed:
-            self.deliver(kind, state, dict(event.args), passed)
+        """Carry one change of the source; what goes wrong is logged."""
+        tx = event.transition
+        request = tx.request  # one that nobody has looked at has passed no pipe
+        passed = self._passed
+        if request is not None and request.passed:
+            passed = (*request.passed, self.source.id)
+            if self.target.id in passed:
+                return
+        try:
+            self.deliver(kind, state, dict(tx.args), passed)
+        except Exception as error:  # noqa: BLE001 - the source has nothing to do with it
+            log_exception("error in %r", self, error=error)
 
     def _bring_up(self, routes: list[tuple[str, str]]) -> None:
         for state, wanted in routes:

@@ -844,3 +844,28 @@ def test_imported_states_move_no_waiter_until_the_next_transition(mach: Machine)
     mach.toggle("Baz")
 
     assert [waiter.is_set() for waiter in (early, late, ticks, query)] == [True] * 4
+
+
+def test_an_observer_is_told_of_every_change_until_it_is_unbound() -> None:
+    machine = Machine({"Foo": State(), "Bar": State(auto=True, require="Foo")})
+    seen: list[str] = []
+    binding = machine.observe(lambda: seen.append(str(machine)))
+
+    machine.add("Foo")
+    machine.add("Foo")
+    machine.import_state({"names": ["Foo"], "ticks": [0]})
+    binding.unbind()
+    machine.add("Foo")
+
+    assert seen == ["(Foo:1)", "(Foo:1 Bar:1)", "()"]
+
+
+def test_an_observer_is_told_of_states_that_are_put_back() -> None:
+    machine = Machine({"Foo": State()})
+    machine.bind({"Foo_state": lambda event: 1 / 0})
+    seen: list[str] = []
+    machine.observe(lambda: seen.append(str(machine)))
+
+    machine.add("Foo")
+
+    assert seen == ["()", "(Exception:1)"]

@@ -9,7 +9,7 @@ from threading import get_ident
 
 import pytest
 
-from asyncmachine import Event, Machine, Result, State, Tracer
+from asyncmachine import Cause, Event, Machine, Result, State, Tracer
 from asyncmachine.turns import FAIR_SHARE
 from tests.races import (
     PATIENCE,
@@ -1045,3 +1045,64 @@ def test_a_queued_mutation_that_fails_is_canceled_for_who_waits_and_raised_where
     assert "LookupError" in final.why
     assert after.wait(PATIENCE) == EXECUTED
     assert_works(machine, "Bar")
+
+
+# Mutations that come over a link
+
+
+def test_what_comes_over_a_link_is_carried_out_by_an_idle_machine_at_once() -> None:
+    machine = Machine({"Foo": State(), "Bar": State(require="Foo")})
+
+    assert machine.accept("add", ("Bar",), {}) == Result.CANCELED
+    assert machine.accept("add", ("Foo",), {}) == Result.EXECUTED
+    assert machine.accept("add", ("Bar",), {}) == Result.EXECUTED
+    assert machine.accept("set", (), {}) == Result.EXECUTED
+    assert machine.active_states() == ()
+
+
+def test_what_comes_over_a_link_keeps_its_cause_and_its_args() -> None:
+    seen: list[tuple[object, object]] = []
+    machine = Machine({"Foo": State(multi=True)})
+    machine.bind({"Foo_state": lambda e: seen.append((e.args["n"], e.mutation.cause))})
+    cause = Cause("elsewhere", 7)
+
+    machine.accept("add", ("Foo",), {"n": 1}, (), cause)
+    machine.eval(lambda: machine.accept("add", ("Foo",), {"n": 2}, (), cause))
+    machine.accept("add", ("Foo",), {"n": 3}, ("elsewhere",))
+
+    assert seen == [(1, cause), (2, cause), (3, None)]
+
+
+def test_the_limit_of_the_queue_does_not_hold_for_what_comes_over_a_link() -> None:
+    machine = Machine({"Foo": State(multi=True)}, queue_limit=2)
+    with busy(machine):
+        results = [machine.accept("add", ("Foo",), {"n": n}) for n in range(10)]
+        assert machine.queue_length == 10
+    assert [each.wait(PATIENCE) for each in results] == [Result.EXECUTED] * 10
+
+
+def test_a_link_that_asks_for_what_already_is_moves_nothing() -> None:
+    machine = Machine({"Foo": State()})
+    machine.add("Foo")
+    tracer = machine.add_tracer(Tracer())
+    assert machine.accept("add", ("Foo",), {}, ("elsewhere",)) == Result.EXECUTED
+    tracer.unbind()
+    assert machine.tick("Foo") == 1
+
+
+@pytest.mark.parametrize("busily", [False, True])
+def test_a_function_is_told_the_final_result(busily: bool) -> None:
+    machine = Machine({"Foo": State(), "Bar": State(require="Foo")})
+    told: list[Result] = []
+    if busily:
+        with busy(machine):
+            machine.add("Bar").on_done(told.append)
+            last = machine.add("Foo", n=1)
+            last.on_done(told.append)
+            assert told == []
+        assert last.wait(PATIENCE)
+        await_rest(machine)
+    else:
+        machine.add("Bar").on_done(told.append)
+        machine.add("Foo").on_done(told.append)
+    assert told == [Result.CANCELED, Result.EXECUTED]

@@ -127,8 +127,12 @@ class Connection:
         self._handed: set[int] = set()  # who was the reader, and handed that over
 
     def claim(self) -> bool:
-        """Become the reader, if there is none."""
+        """Become the reader, if there is none and the connection has not ended."""
         if not self.reading.acquire(blocking=False):
+            return False
+        if self.ended:
+            # Who ended it may not have waited for us: what still arrives is not ours.
+            self.reading.release()
             return False
         me = get_ident()
         self._handed.discard(me)

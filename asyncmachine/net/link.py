@@ -146,7 +146,8 @@ class Link:
         """
         self.detach()
         with self._writing:
-            self._outgoing.rewind(peer_received, peer_max_frame)
+            if not self.is_closed:
+                self._outgoing.rewind(peer_received, peer_max_frame)
             with self._lock:
                 closed = self.is_closed
                 if not closed:
@@ -501,7 +502,7 @@ class Link:
     def _read(self, connection: Connection) -> None:
         """Read until the connection ends, or another thread goes on. We are the reader."""
         carrier = connection.carrier
-        while not connection.over:
+        while not (connection.over or connection.ended):
             try:
                 if connection.broken is None:
                     data: bytes | None = carrier.receive()
@@ -514,13 +515,11 @@ class Link:
                 return
         self._end(connection, None)
 
-    def _read_within(
-        self, connection: Connection, done: OneShot, deadline: float | None
-    ) -> None:
+    def _read_within(self, connection: Connection, done: OneShot, deadline: float | None) -> None:
         """Read until ``done`` has happened. We are the reader, and may not be afterwards."""
         carrier = connection.carrier
         while not done.happened:
-            if connection.over:
+            if connection.over or connection.ended:
                 self._end(connection, None)
                 return
             try:
@@ -560,9 +559,8 @@ class Link:
             Whether this thread is still the reader of something that may be read.
 
         """
-        error: Exception | None = None
+        error = connection.broken
         if data is None:
-            error = connection.broken
             if error is None:
                 return True
         elif data:
@@ -580,6 +578,7 @@ class Link:
                     return False  # lost while the thread waited within itself
                 if not (connection.over or connection.ended):
                     return True
+                error = None
         self._end(connection, error)
         return False
 
@@ -601,9 +600,7 @@ class Link:
             self._unacked_bytes += len(data)
         if count:
             self.received += count
-            if self._retain and (
-                self.received >= self._ack_at or self._unacked_bytes >= ACK_BYTES
-            ):
+            if self._retain and (self.received >= self._ack_at or self._unacked_bytes >= ACK_BYTES):
                 self._ack_at = self.received + ACK_EVERY
                 self._unacked_bytes = 0
                 self._outgoing.ack_due = True

@@ -38,6 +38,7 @@ class RemoteTransition:
         id: number of the transition in its process.
         machine: the `RemoteMachine`.
         mutation: the request.
+        request: the same; a transition at home may not have made it yet.
         args: what came with it.
         accepted: whether it was executed.
         time_before: all clocks before, as far as the mirror knew.
@@ -55,6 +56,7 @@ class RemoteTransition:
         "id",
         "machine",
         "mutation",
+        "request",
         "states_before",
         "target_states",
         "time_after",
@@ -88,6 +90,7 @@ class RemoteTransition:
             cause=cause,
             passed=origin.passed if origin else (),
         )
+        self.request = self.mutation
         self.accepted = message.accepted
         self.time_before, self.states_before = before
         self.time_after, self.target_states = machine.time(), machine.active_states()

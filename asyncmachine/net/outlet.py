@@ -105,8 +105,14 @@ class Outlet:
             with self._lock:
                 if self._why_over:
                     return self._why_over
-                if self._is_open_locked():
-                    self._post_locked(request, now=False)
+                if (
+                    self._link is not None
+                    and not self._outbox
+                    and self._sent - self._applied < SEND_WINDOW
+                ):
+                    self._sent += 1
+                    self._under_way.append(request)
+                    self._link.post_encoded(_encoded(request, self._channel), now=False)
                     return ""
                 if not wait or len(self._under_way) + len(self._outbox) < SEND_WINDOW:
                     if len(self._outbox) >= self._limit:
@@ -127,13 +133,6 @@ class Outlet:
                 return
             link, channel = self._link, self._channel
         link.post_encoded(_encoded(request, channel))
-
-    def _is_open_locked(self) -> bool:
-        return (
-            self._link is not None
-            and not self._outbox
-            and self._sent - self._applied < SEND_WINDOW
-        )
 
     def _post_locked(self, request: Request, *, now: bool) -> None:
         assert self._link is not None

@@ -38,7 +38,7 @@ from asyncmachine.results import EXECUTED, QUEUED, Canceled, Result, Ticket
 from asyncmachine.running import in_handler
 from asyncmachine.schema import EXCEPTION, Schema
 from asyncmachine.tracing import Tracer, Tracers
-from asyncmachine.transition import cause_here
+from asyncmachine.transition import cause_here, transition_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -406,7 +406,11 @@ class RemoteMachine(Mirror):
         return self._listen({name: [fn]})
 
     def listen(
-        self, listeners: Mapping[str, Handler], started: Callable[[], object] | None = None
+        self,
+        listeners: Mapping[str, Handler],
+        started: Callable[[], object] | None = None,
+        *,
+        pipes: bool = False,  # noqa: ARG002 - all listeners are watched here
     ) -> Binding:
         """Have functions hear of several handler names; ``started`` is called once they do."""
         binding = self._listen({name: [fn] for name, fn in listeners.items()})
@@ -511,10 +515,15 @@ class RemoteMachine(Mirror):
                 raise NotSerialisableError(
                     f"an activation for {' '.join(states)} of {self.id} was not piped: {error}"
                 ) from error
-        cause = cause_here()
-        origin = wire.Origin(*(cause or ("", 0)), passed)
+        tx = transition_here()
+        if tx is None:
+            origin = wire.Origin("", 0, passed)
+            wait = not in_handler()
+        else:
+            origin = wire.Origin(tx.machine.id, tx.id, passed)
+            wait = False
         request = Request(0, _NUMBERS[kind], positions, packed, origin, None, passed[-1])
-        why = self._outlet.send(request, wait=not in_handler(), timeout=None)
+        why = self._outlet.send(request, wait=wait, timeout=None)
         return Canceled(why) if why else QUEUED
 
     def hand_over(self, source: object) -> None:

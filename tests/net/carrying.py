@@ -47,3 +47,18 @@ class Plain:
             self.sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
+
+
+class Cut(Plain):
+    """A carrier whose connection breaks after so many bytes."""
+
+    def __init__(self, sock: socket.socket, after: int) -> None:
+        super().__init__(sock)
+        self.left = after
+
+    def send(self, data: bytes | memoryview) -> int:
+        taken = super().send(memoryview(data)[: self.left])
+        self.left -= taken
+        if self.left == 0:
+            self.close()
+        return taken
