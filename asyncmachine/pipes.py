@@ -85,7 +85,7 @@ class Pipe:
         """Carry one change of the source; what goes wrong is logged."""
         tx = event.transition
         request = tx.request  # one that nobody has looked at has passed no pipe
-        passed = self._passed
+        passed: tuple[str, ...] = self._passed
         if request is not None and request.passed:
             passed = (*request.passed, self.source.id)
             if self.target.id in passed:

@@ -1,61 +1,393 @@
-# stopgap until the real one is here
+"""Unix and TCP sockets, plain or with TLS.
+
+Guarantees: a carrier's file descriptor is not closed under the feet of a thread that uses
+it: ``close`` only shuts the connection down, and the socket is closed when nobody refers
+to the carrier any more.
+"""
+
 from __future__ import annotations
-import os, select, socket
-from typing import NamedTuple
+
+import os
+import select
+import socket
+import ssl
+import stat
+import tempfile
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Final
+
+from asyncmachine.net.carriers.addresses import Address, check_secure, parse
 from asyncmachine.net.errors import ConnectError
-class Address(NamedTuple):
-    scheme: str; path: str; host: str; port: int
-    def __str__(self): return f"unix:{self.path}" if self.scheme=="unix" else f"tcp://{self.host}:{self.port}"
-def parse(text):
-    if text.startswith("unix:"): return Address("unix", text[5:], "", 0)
-    if text.startswith("tcp://"):
-        h,_,p=text[6:].rpartition(":"); return Address("tcp","",h,int(p))
-    raise ValueError(text)
+
+if TYPE_CHECKING:
+    from asyncmachine.net.carriers import Carrier
+
+__all__ = [
+    "Address",
+    "Listener",
+    "SocketCarrier",
+    "TlsCarrier",
+    "carrier_for",
+    "dial",
+    "listen",
+    "parse",
+    "secure",
+]
+
+_CHUNK: Final = 1 << 18
+_SEND_FLAGS: Final = getattr(socket, "MSG_DONTWAIT", 0) | getattr(socket, "MSG_NOSIGNAL", 0)
+# A host that has vanished is noticed within half a minute.
+_KEEP_ALIVE: Final = {
+    "TCP_KEEPIDLE": 10,
+    "TCP_KEEPINTVL": 5,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 30_000,
+}
+
+
 class SocketCarrier:
-    def __init__(self, sock):
-        self.sock=sock; self.peer="x"
-        if sock.family!=socket.AF_UNIX: sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY,1)
-    def fileno(self): return self.sock.fileno()
-    def receive(self): return self.sock.recv(262144)
-    def receive_now(self):
-        try: return self.sock.recv(262144, socket.MSG_DONTWAIT)
-        except BlockingIOError: return None
-    def _poll(self, ev, timeout):
-        p=select.poll(); p.register(self.sock.fileno(), ev)
-        return bool(p.poll(None if timeout is None else max(0,timeout*1000)))
-    def wait_readable(self, timeout): return self._poll(select.POLLIN, timeout)
-    def wait_writable(self, timeout): return self._poll(select.POLLOUT, timeout)
-    def send(self, data):
-        try: return self.sock.send(data, socket.MSG_DONTWAIT)
-        except BlockingIOError: return 0
-    def close(self):
-        try: self.sock.shutdown(2)
-        except OSError: pass
-        self.sock.close() if False else None
-def carrier_for(sock): return SocketCarrier(sock)
+    """A plain stream socket; it stays in blocking mode.
+
+    Attributes:
+        peer: a readable name of the other side.
+
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(True)
+        _tune(sock)
+        self._sock = sock
+        self.peer = _name(sock)
+        self._shut = False
+        # Bound once: these two are on the way of every message.
+        self._receive = sock.recv
+        self._send = sock.send
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def receive(self) -> bytes:
+        return self._receive(_CHUNK)
+
+    def receive_now(self) -> bytes | None:
+        try:
+            return self._receive(_CHUNK, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+
+    def wait_readable(self, timeout: float | None) -> bool:
+        return _wait(self._sock, select.POLLIN, timeout)
+
+    def wait_writable(self, timeout: float | None) -> bool:
+        return _wait(self._sock, select.POLLOUT, timeout)
+
+    def send(self, data: bytes | memoryview) -> int:
+        try:
+            return self._send(data, _SEND_FLAGS)
+        except BlockingIOError:
+            return 0
+
+    def close(self) -> None:
+        self._shut = True
+        _shut_down(self._sock)
+
+    def __del__(self) -> None:
+        self._sock.close()
+
+
+class TlsCarrier:
+    """A socket with TLS.
+
+    What OpenSSL keeps for a connection can not be used by two threads at once, so each
+    call of it, which never blocks, has the lock; waiting is done outside.
+    """
+
+    def __init__(self, sock: ssl.SSLSocket) -> None:
+        sock.setblocking(False)
+        _tune(sock)
+        self._sock = sock
+        self._lock = Lock()
+        self._shut = False
+        self.peer = _name(sock)
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def receive(self) -> bytes:
+        while True:
+            data = self.receive_now()
+            if data is not None:
+                return data
+            self.wait_readable(None)
+
+    def receive_now(self) -> bytes | None:
+        if self._shut:
+            return b""
+        with self._lock:
+            try:
+                return self._sock.recv(_CHUNK)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return None
+            except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+                return b""
+
+    def wait_readable(self, timeout: float | None) -> bool:
+        with self._lock:
+            if self._shut or self._sock.pending():
+                return True
+        return _wait(self._sock, select.POLLIN, timeout)
+
+    def wait_writable(self, timeout: float | None) -> bool:
+        return self._shut or _wait(self._sock, select.POLLOUT, timeout)
+
+    def send(self, data: bytes | memoryview) -> int:
+        if self._shut:
+            raise BrokenPipeError("the connection is closed")
+        with self._lock:
+            try:
+                return self._sock.send(data)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return 0
+
+    def close(self) -> None:
+        self._shut = True
+        _shut_down(self._sock)
+
+    def __del__(self) -> None:
+        self._sock.close()
+
+
+def _shut_down(sock: socket.socket) -> None:
+    try:
+        # The plain socket beneath: TLS has its own idea of an end, and may wait for it.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+    except OSError:
+        pass
+
+
+def _wait(sock: socket.socket, events: int, timeout: float | None) -> bool:
+    poll = select.poll()
+    poll.register(sock, events)
+    return bool(poll.poll(None if timeout is None else max(timeout, 0.0) * 1000))
+
+
+def _tune(sock: socket.socket) -> None:
+    if sock.family == getattr(socket, "AF_UNIX", None):
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP_ALIVE.items():
+        option = getattr(socket, name, None)
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _name(sock: socket.socket) -> str:
+    try:
+        peer = sock.getpeername()
+    except OSError:
+        return "somebody who has gone"
+    if isinstance(peer, tuple):
+        return str(Address("tcp", host=str(peer[0]), port=int(peer[1])))
+    return f"unix:{peer}" if peer else "a local process"
+
+
+def carrier_for(sock: socket.socket) -> Carrier:
+    """Give the carrier that fits a connected socket."""
+    return TlsCarrier(sock) if isinstance(sock, ssl.SSLSocket) else SocketCarrier(sock)
+
+
+# Listening ------------------------------------------------------------------------------
+
+
 class Listener:
-    def __init__(self, a):
-        self.a=a
-        self.s=socket.socket(socket.AF_UNIX if a.scheme=="unix" else socket.AF_INET)
-        if a.scheme=="unix":
-            try: os.unlink(a.path)
-            except OSError: pass
-            self.s.bind(a.path)
-        else: self.s.bind((a.host,a.port))
-        self.s.listen(128)
-        self.address=f"unix:{a.path}" if a.scheme=="unix" else f"tcp://{a.host}:{self.s.getsockname()[1]}"
-    def accept(self): return self.s.accept()[0]
-    def close(self):
-        try: self.s.shutdown(2)
-        except OSError: pass
-        self.s.close()
-        if self.a.scheme=="unix":
-            try: os.unlink(self.a.path)
-            except OSError: pass
-def listen(a, *, secret, tls): return Listener(a)
-def dial(a, *, timeout, tls):
-    s=socket.socket(socket.AF_UNIX if a.scheme=="unix" else socket.AF_INET)
-    try: s.connect(a.path if a.scheme=="unix" else (a.host,a.port))
-    except OSError as e: raise ConnectError(f"{a}: {e}") from e
-    return s
-def secure(s, tls, *, timeout): return s
+    """A socket that others connect to.
+
+    Attributes:
+        address: where, with the real port.
+
+    """
+
+    def __init__(self, sock: socket.socket, address: Address) -> None:
+        self._sock = sock
+        self._address = address
+        self._inode = _inode(address.path) if address.path else None
+        self.address = str(address)
+        self._closed = False
+
+    def accept(self) -> socket.socket:
+        """Block until somebody connects.
+
+        Raises:
+            OSError: once it is closed.
+
+        """
+        while True:
+            try:
+                return self._sock.accept()[0]
+            except ConnectionAbortedError:  # the client has thought better of it
+                continue
+
+    def close(self) -> None:
+        """Listen no more; whoever waits in ``accept`` wakes."""
+        if self._closed:
+            return
+        self._closed = True
+        # Taken away first: nobody who still finds it may be left waiting.
+        if self._address.path and _inode(self._address.path) == self._inode:
+            Path(self._address.path).unlink(missing_ok=True)
+        _shut_down(self._sock)
+        self._sock.close()
+
+
+def listen(address: Address, *, secret: str | bytes | None, tls: ssl.SSLContext | None) -> Listener:
+    """Listen at an address.
+
+    Raises:
+        InsecureAddressError: for one that other hosts can reach, without secret and TLS.
+        ConnectError: if it is in use, or can not be had.
+
+    """
+    check_secure(address, protected=secret is not None or tls is not None)
+    try:
+        return _listen_unix(address) if address.scheme == "unix" else _listen_tcp(address)
+    except OSError as error:
+        if isinstance(error, ConnectError):
+            raise
+        reason = error.strerror or str(error)
+        raise ConnectError(f"can not listen at {address}: {reason}") from error
+
+
+def _listen_tcp(address: Address) -> Listener:
+    found = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    family, kind, protocol, _, where = found[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(where)
+        sock.listen(socket.SOMAXCONN)
+        return Listener(sock, address._replace(port=sock.getsockname()[1]))
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _listen_unix(address: Address) -> Listener:
+    path = Path(address.path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _clear_away(address)
+        # Made where nobody else can go, and moved once its mode is right.
+        with tempfile.TemporaryDirectory(prefix=".am", dir=path.parent) as private:
+            made = Path(private) / "s"
+            _bind(sock, made)
+            made.chmod(stat.S_IRUSR | stat.S_IWUSR)
+            sock.listen(socket.SOMAXCONN)
+            made.rename(path)
+        return Listener(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _bind(sock: socket.socket, path: Path) -> None:
+    """Bind to a path, which may be too long by what the private folder adds to it."""
+    try:
+        sock.bind(str(path))
+    except OSError as error:
+        if "too long" not in str(error):
+            raise
+        fd = os.open(path.parent, os.O_RDONLY)
+        try:
+            sock.bind(f"/proc/self/fd/{fd}/{path.name}")
+        finally:
+            os.close(fd)
+
+
+def _clear_away(address: Address) -> None:
+    """Take away a socket that nobody listens on any more; refuse what is none."""
+    path = Path(address.path)
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ConnectError(f"can not listen at {address}: there is a file that is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(address.path)
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            pass
+        else:
+            raise ConnectError(f"{address} is in use")
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        found = Path(path).lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+# Connecting -----------------------------------------------------------------------------
+
+
+def dial(address: Address, *, timeout: float, tls: ssl.SSLContext | None) -> socket.socket:
+    """Connect to an address.
+
+    Args:
+        address: where somebody serves.
+        timeout: seconds that it may take, TLS included.
+        tls: how to encrypt.
+
+    Raises:
+        ConnectError: naming the address and the reason.
+
+    """
+    sock: socket.socket | None = None
+    try:
+        if address.scheme == "unix":
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            sock.settimeout(timeout)
+            sock.connect(address.path)
+        else:
+            sock = socket.create_connection((address.host, address.port), timeout)
+        if tls is not None:
+            sock = tls.wrap_socket(sock, server_hostname=address.host or "localhost")
+    except (OSError, ValueError) as error:
+        if sock is not None:
+            sock.close()
+        raise ConnectError(f"can not connect to {address}: {_reason(error, timeout)}") from error
+    sock.settimeout(None)
+    return sock
+
+
+def _reason(error: Exception, timeout: float) -> str:
+    if isinstance(error, TimeoutError):
+        return f"it has not answered for {timeout:g} s"
+    if isinstance(error, ConnectionRefusedError):
+        return "nobody listens there"
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, ssl.SSLError | ssl.CertificateError):
+        return f"TLS failed: {error}"
+    return getattr(error, "strerror", None) or str(error)
+
+
+def secure(sock: socket.socket, tls: ssl.SSLContext, *, timeout: float) -> socket.socket:
+    """Begin TLS on a connection that was accepted.
+
+    Raises:
+        OSError: if that fails, or takes too long.
+
+    """
+    sock.settimeout(timeout)
+    secured = tls.wrap_socket(sock, server_side=True)
+    secured.settimeout(None)
+    return secured
