@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from asyncmachine.awaiting import Awaiting
+from asyncmachine.conditions import Idle
 from asyncmachine.forks import Fork, Forks
 from asyncmachine.handlers import Bound, parse
 from asyncmachine.plans import graph_of
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from asyncmachine.moments import Moment
     from asyncmachine.schema import Schema
     from asyncmachine.transition import Event
+    from asyncmachine.waiting import Waiter
 
 __all__ = ["Mirror", "expected_order"]
 
@@ -125,6 +127,31 @@ class Mirror(Awaiting):
         if self._index is not None:
             self._index.dispose()
             self._index.finish()
+
+    # Waiting --------------------------------------------------------------------------------
+
+    def when_told(self, *, ctx: StateContext | None = None) -> tuple[Waiter, Callable[[], object]]:
+        """Wait for something that no clock shows, and that somebody has to tell.
+
+        Args:
+            ctx: cancels the waiter when it expires.
+
+        Returns:
+            The waiter, and what sets it; that does not keep the waiter alive.
+
+        """
+        index = self._waiters()
+        waiter, condition = self._pending(Idle)
+        waiter._condition = condition
+        index.pending[condition] = None
+
+        def tell() -> None:
+            told = condition()
+            if told is not None and index.claim(condition):
+                told.set("idle")
+
+        self._look_again(waiter, condition, ctx)
+        return waiter, tell
 
     # Background work ------------------------------------------------------------------------
 

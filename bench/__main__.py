@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench import commands
+from bench.contest_report import plot_contests
 from bench.measure import BenchError, Ruler
 from bench.plot import plot, require_matplotlib
 from bench.report import Setting, as_markdown, as_text, write_json
@@ -17,6 +18,7 @@ from bench.rounds import Effort, Progress
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bench.cases import Named
     from bench.commands import Report
 
 __all__ = ["main"]
@@ -38,11 +40,31 @@ examples:
   python -m bench core --markdown          as it stands in docs/performance.md
   python -m bench peers                    the same toggle in other libraries from PyPI
   python -m bench peers --plot peers.png   and a picture of it
+  python -m bench net                      machines in other processes, in a minute or two
+  python -m bench net --only 'call*'       a round trip beside that of a bare socket or pipe
 
 Close what else keeps the machine busy. Ctrl-C ends a run early and prints what there is.
 """
 _INTERRUPTED: Final = 130
 _FULL, _QUICK = Effort(), Effort(rounds=3, parts=5)
+_NET_FULL, _NET_QUICK = Effort(parts=1, part_ms=50), Effort(rounds=2, parts=1, part_ms=5)
+_NET_ABOUT: Final = """\
+Measure machines that live in other processes. Each case is held against the raw carrier (a
+bare unix socket, a bare pipe) or another library that does the same beside it, in turns and
+in the same run; "×" is the median of the rounds' ratios. A table says ok or OVER beside what
+the project has set itself; the exit code is 0 either way. A library that is not installed
+costs only its own row. Every process that is started ends with the run, after Ctrl-C, too.
+"""
+_NET_EXAMPLES: Final = """\
+examples:
+  python -m bench net                      all cases, in a minute or two
+  python -m bench net --quick              the same in half a minute, less exact
+  python -m bench net --list               the names of the cases
+  python -m bench net --only 'call*'       round trips, beside those of a bare socket or pipe
+  python -m bench net --only grpc          beside gRPC (--only dask: beside a Dask actor)
+  python -m bench net --json net.json      everything measured, round by round
+  python -m bench net --markdown           as it stands in docs/performance.md
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    cases = commands.core_cases() if options.command == "core" else commands.peer_cases()
+    cases: Sequence[Named]
+    if options.command == "net":
+        cases = commands.net_contests()
+    else:
+        cases = commands.core_cases() if options.command == "core" else commands.peer_cases()
     width = max(len(case.key) for case in cases)
     for case in cases:
         print(f"{case.key:<{width}}  {case.title}")
@@ -79,7 +105,7 @@ def _list(options: argparse.Namespace) -> int:
 def _measure(options: argparse.Namespace, command: str) -> int:
     if options.plot is not None:
         require_matplotlib()
-    usual = _QUICK if options.quick else _FULL
+    usual = options.efforts[options.quick]
     effort = Effort(
         rounds=usual.rounds if options.rounds is None else options.rounds,
         parts=usual.parts,
@@ -89,8 +115,10 @@ def _measure(options: argparse.Namespace, command: str) -> int:
     progress = Progress(quiet=options.quiet)
     if options.command == "core":
         report = commands.core(options.only, options.soak, ruler, effort, progress)
-    else:
+    elif options.command == "peers":
         report = commands.peers(options.only, ruler, effort, progress)
+    else:
+        report = commands.net(options.only, ruler, effort, progress)
     setting = Setting.of(command, report.run, ruler)
     print((as_markdown if options.markdown else as_text)(report.tables, setting))
     for fault in report.faults:
@@ -104,7 +132,9 @@ def _measure(options: argparse.Namespace, command: str) -> int:
 def _write(options: argparse.Namespace, report: Report, setting: Setting) -> None:
     if options.json is not None:
         write_json(options.json, setting, **report.data)
-    if options.plot is not None:
+    if options.plot is not None and report.contests:
+        plot_contests(options.plot, report.title, report.contests)
+    elif options.plot is not None:
         plot(options.plot, report.title, report.run.outcomes)
 
 
@@ -125,27 +155,38 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="make so many mutations in the end and watch memory (default: %(default)s; 0: none)",
     )
+    net = subparsers.add_parser(
+        "net",
+        help="machines in other processes, beside raw sockets and other libraries",
+        description=_NET_ABOUT,
+        epilog=_NET_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     for subparser in (core, peers):
-        _add_common(subparser)
+        _add_common(subparser, _FULL, _QUICK)
+        subparser.add_argument(
+            "--net",
+            action="store_true",
+            help="take the cost of the loop off what is timed; "
+            "E gets smaller by it, and ratios larger",
+        )
+    _add_common(net, _NET_FULL, _NET_QUICK)
+    net.set_defaults(net=False)
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def _add_common(parser: argparse.ArgumentParser, full: Effort, quick: Effort) -> None:
+    parser.set_defaults(efforts=(full, quick))
     add = parser.add_argument
     add("--list", action="store_true", help="name the cases and measure nothing")
     add("--only", metavar="PATTERN", help="cases with such a name (* and ? allowed) or title")
     add("--quick", action="store_true", help="few short rounds")
-    add("--rounds", type=_positive, metavar="N", help=f"rounds (default: {_FULL.rounds})")
+    add("--rounds", type=_positive, metavar="N", help=f"rounds (default: {full.rounds})")
     add(
         "--part",
         type=float,
         metavar="MS",
-        help=f"least length of what is timed at once (default: {_FULL.part_ms:g})",
-    )
-    add(
-        "--net",
-        action="store_true",
-        help="take the cost of the loop off what is timed; E gets smaller by it, and ratios larger",
+        help=f"least length of what is timed at once (default: {full.part_ms:g})",
     )
     add("--json", type=Path, metavar="FILE", help="write everything that was measured")
     add("--markdown", action="store_true", help="print Markdown")

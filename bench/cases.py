@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from statistics import median, quantiles
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +13,22 @@ if TYPE_CHECKING:
     from bench.measure import Sample, Subject
     from bench.weigh import Footprint
 
-__all__ = ["Case", "Outcome", "Timing", "chosen"]
+__all__ = ["Case", "Named", "Outcome", "Timing", "chosen"]
+
+
+class Named(Protocol):
+    """Something that can be picked by its name."""
+
+    @property
+    def key(self) -> str:
+        """What ``--only`` calls it."""
+
+    @property
+    def title(self) -> str:
+        """What the tables call it."""
+
+
+_NamedT = TypeVar("_NamedT", bound=Named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +130,7 @@ class Outcome:
         return "ok" if self.value <= self.case.limit else "OVER"
 
 
-def chosen(cases: Iterable[Case], pattern: str | None) -> list[Case]:
+def chosen(cases: Iterable[_NamedT], pattern: str | None) -> list[_NamedT]:
     """Pick cases whose key matches a pattern, or whose key or title contains it."""
     if pattern is None:
         return list(cases)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from statistics import median
+from typing import TYPE_CHECKING, TypeVar
 
 from bench.cases import chosen
+from bench.contest import hold
+from bench.contest_report import contest_table, contested_data
 from bench.measure import BenchError
 from bench.report import Table, core_table, growth_table, outcome_data, peers_table, soak_table
 from bench.rounds import Run, measure
 
 if TYPE_CHECKING:
-    from bench.cases import Case
+    from bench.cases import Case, Named
+    from bench.contest import Contest, Contested
     from bench.measure import Ruler
     from bench.rounds import Effort, Progress
     from bench.soak import Soak
 
-__all__ = ["Report", "core", "core_cases", "peer_cases", "peers"]
+__all__ = ["Report", "core", "core_cases", "net", "net_contests", "peer_cases", "peers"]
+
+
+_NamedT = TypeVar("_NamedT", bound="Named")
 
 
 @dataclass(slots=True)
@@ -28,11 +35,16 @@ class Report:
     tables: list[Table] = field(default_factory=list)
     data: dict[str, object] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    contests: list[Contested] = field(default_factory=list)
 
     @property
     def failed(self) -> bool:
         """Whether a case could not be measured; one that is merely slow has not failed."""
-        return bool(self.faults) or any(outcome.fault for outcome in self.run.outcomes)
+        return (
+            bool(self.faults)
+            or any(outcome.fault for outcome in self.run.outcomes)
+            or any(contested.fault for contested in self.contests)
+        )
 
 
 def core_cases() -> list[Case]:
@@ -48,6 +60,15 @@ def peer_cases() -> list[Case]:
     from bench.peers import available
 
     return [peer.case for peer in available()]
+
+
+def net_contests() -> list[Contest]:
+    """Give the contests of ``net``."""
+    try:
+        from bench.net import CONTESTS
+    except ImportError as error:
+        raise BenchError(str(error)) from error
+    return [*CONTESTS]
 
 
 def core(
@@ -111,7 +132,19 @@ def peers(pattern: str | None, ruler: Ruler, effort: Effort, progress: Progress)
     return report
 
 
-def _chosen(cases: list[Case], pattern: str | None) -> list[Case]:
+def net(pattern: str | None, ruler: Ruler, effort: Effort, progress: Progress) -> Report:
+    """Measure machines in other processes beside raw carriers and other libraries."""
+    contests = _chosen(net_contests(), pattern)
+    held, interrupted = hold(contests, ruler, effort.rounds, effort.part_ms, progress)
+    report = Report("Machines in other processes", Run((), effort.rounds, interrupted))
+    empty_call_ns = median([reading.empty_call_ns for reading in ruler.readings] or [0.0])
+    report.contests = held
+    report.tables.append(contest_table(held, report.title, empty_call_ns))
+    report.data = {"cases": [contested_data(contested) for contested in held]}
+    return report
+
+
+def _chosen(cases: list[_NamedT], pattern: str | None) -> list[_NamedT]:
     found = chosen(cases, pattern)
     if not found:
         msg = f"no case is called {pattern!r}; --list names them all"

@@ -12,10 +12,10 @@ from typing import Final
 
 from bench.measure import BenchError
 
-__all__ = ["import_cost_ms"]
+__all__ = ["ROOT", "import_cost_ms"]
 
 _STARTS: Final = 15
-_ROOT: Final = Path(__file__).parents[1]
+ROOT: Final = Path(__file__).parents[1]
 
 
 def import_cost_ms() -> float:
@@ -40,7 +40,7 @@ def _cpu_ms(program: str, environment: dict[str, str]) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-c", program],
-        cwd=_ROOT,
+        cwd=ROOT,
         env=environment,
         capture_output=True,
         text=True,

@@ -22,7 +22,16 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["BenchError", "Loop", "Ruler", "Sample", "Subject", "Yardstick", "iterations_for"]
+__all__ = [
+    "BenchError",
+    "Loop",
+    "Ruler",
+    "Sample",
+    "Subject",
+    "Yardstick",
+    "iterations_for",
+    "no_garbage_collection",
+]
 
 _TEMPLATE: Final = """\
 def loop(_times, _clock{parameters}):
@@ -148,7 +157,7 @@ class Ruler:
 
         """
         samples = []
-        with _no_garbage_collection():
+        with no_garbage_collection():
             before = self.read(part_ns)
             for _ in range(parts):
                 turn_ns = subject.run(times) / times
@@ -181,7 +190,7 @@ def iterations_for(subject: Subject, part_ns: float) -> int:
     """Find how often to repeat a subject so that it takes about this long; warms it up."""
     times = 1
     while True:
-        with _no_garbage_collection():
+        with no_garbage_collection():
             elapsed = subject.run(times)
         if elapsed >= part_ns:
             return times
@@ -197,7 +206,7 @@ def _empty_call() -> Callable[[], None]:
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     """Collect garbage once, then none until the end of the block."""
     gc.collect()
     was_enabled = gc.isenabled()

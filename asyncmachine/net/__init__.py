@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 try:
-    import msgspec  # noqa: F401 - only to say what is missing
-    import tblib  # noqa: F401
+    import msgspec
+    import tblib
 except ImportError as error:  # pragma: no cover - the tests need both
     msg = f"asyncmachine.net needs {error.name}: pip install 'asyncmachine[net]'"
     raise ImportError(msg, name=error.name) from error

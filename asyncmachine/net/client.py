@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from itertools import count
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from asyncmachine.net import errors, wire
 from asyncmachine.net.errors import ConnectionLostError, ProtocolError
+from asyncmachine.net.gate import Gate
 from asyncmachine.net.link import Link
 from asyncmachine.net.values import rebuild_error
 from asyncmachine.oneshot import OneShot, deadline_after, time_left
@@ -22,8 +23,25 @@ if TYPE_CHECKING:
 
     from asyncmachine.net.remote import RemoteMachine
     from asyncmachine.net.values import Values
+    from asyncmachine.schema import Schema
 
-__all__ = ["Call", "Client"]
+__all__ = ["Call", "Client", "Home"]
+
+# News of so many machines are remembered to have come before the machines were known.
+_MOST_EARLY: Final = 65536
+
+
+class Home(NamedTuple):
+    """Where a machine is reached.
+
+    Attributes:
+        link: the link.
+        channel: number of the machine on it.
+
+    """
+
+    link: Link
+    channel: int
 
 
 class Call(OneShot):
@@ -31,16 +49,20 @@ class Call(OneShot):
 
     Attributes:
         number: its number on the link.
+        link: where it was sent; None while it is kept.
+        remote: the mirror that hears the answer first, if any.
         reply: the answer.
         error: why there is none.
 
     """
 
-    __slots__ = ("error", "number", "reply")
+    __slots__ = ("error", "link", "number", "remote", "reply")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, link: Link, remote: RemoteMachine | None = None) -> None:
         super().__init__()
         self.number = number
+        self.link: Link | None = link
+        self.remote = remote
         self.reply: wire.Message | None = None
         self.error: Exception | None = None
 
@@ -60,13 +82,6 @@ class Call(OneShot):
         self._fire()
 
 
-class _Up(OneShot):
-    """The connection is up, or over."""
-
-    def tell(self) -> None:
-        self._fire()
-
-
 class Client:
     """Calls the other side of a link.
 
@@ -77,6 +92,12 @@ class Client:
         outbox_limit: how many mutations are kept for those who must not wait.
         on_down: called when a connection has ended, with the error.
         retain: whether the connection may be made again.
+        max_frame: bytes that a frame of the other side may have.
+
+    Attributes:
+        link: the link of the present session.
+        peer_max_frame: bytes that the other side takes in one frame.
+        on_lost: called when the other side is given up, or None.
 
     """
 
@@ -97,32 +118,43 @@ class Client:
         self.outbox_limit = outbox_limit
         self.max_frame = max_frame
         self.peer_max_frame = wire.MAX_FRAME
+        self.on_lost: Callable[[], object] | None = None
         self._on_down = on_down
         self._retain = retain
         self._numbers = count(1)
-        self._lock = Lock()  # guards what follows
         self._calls: dict[int, Call] = {}
+        self._lock = Lock()  # guards the joining of machines
         self._remotes: dict[int, RemoteMachine] = {}
-        self._up = _Up()
+        self._early: dict[int, bool] = {}
+        self._schemas: set[Schema] = set()
+        self._up = Gate()
         self._lost: Exception | None = None
         self.link = self.new_link()
 
     def new_link(self) -> Link:
         """Make a link for a session that the other side knows nothing of."""
         return Link(
-            self._take, self._went_down, retain=self._retain, stealing=True, max_frame=self.max_frame
+            self._take,
+            self._went_down,
+            retain=self._retain,
+            stealing=True,
+            max_frame=self.max_frame,
         )
 
     # Calls --------------------------------------------------------------------------------
 
-    def begin(self) -> Call:
+    def begin(self, link: Link | None = None, remote: RemoteMachine | None = None) -> Call:
         """Begin a call; what is sent with its number is answered.
+
+        Args:
+            link: where it will be sent; the present link if not given.
+            remote: the mirror that hears of the answer before the caller does.
 
         Raises:
             ConnectionLostError: if the other side is gone for good.
 
         """
-        call = Call(next(self._numbers))
+        call = Call(next(self._numbers), link or self.link, remote)
         self._calls[call.number] = call
         if self._lost is not None:
             self._calls.pop(call.number, None)
@@ -131,10 +163,12 @@ class Client:
 
     def await_up(self, timeout: float | None) -> None:
         """Wait until the connection is up."""
-        up = self._up
-        if not up.happened and not up.wait(timeout):
-            msg = f"{self.name} can not be reached, for {timeout} s now"
-            raise TimeoutError(msg)
+        if not self._up.wait(timeout):
+            raise self.unreachable(timeout)
+
+    def unreachable(self, timeout: float | None) -> TimeoutError:
+        """Give the error for who has waited for the connection in vain."""
+        return TimeoutError(f"{self.name} can not be reached, for {timeout} s now")
 
     def finish(self, call: Call, timeout: float | None = None) -> wire.Message:
         """Wait for the answer of a call.
@@ -148,8 +182,9 @@ class Client:
         patience = self.call_timeout if timeout is None else timeout
         try:
             if not self.link.read_until(call, patience):
-                msg = f"{self.name} has not answered for {patience} s"
-                raise TimeoutError(msg)
+                late = TimeoutError(f"{self.name} has not answered for {patience} s")
+                call.fail(late)
+                raise late
         finally:
             self._calls.pop(call.number, None)
         if call.error is not None:
@@ -167,12 +202,17 @@ class Client:
         deadline = deadline_after(patience)
         self.await_up(patience)
         call = self.begin()
+        self.submit(call, self.link, make(call.number))
+        return self.finish(call, time_left(deadline))
+
+    def submit(self, call: Call, link: Link, message: wire.Message) -> None:
+        """Send what a call asks; if that can not be, the call is over."""
+        call.link = link
         try:
-            self.link.post(make(call.number))
+            link.post(message)
         except BaseException:
             self._calls.pop(call.number, None)
             raise
-        return self.finish(call, time_left(deadline))
 
     def post(self, message: wire.Message) -> None:
         """Send something that is not answered, if the other side is there."""
@@ -184,8 +224,30 @@ class Client:
     # Machines -----------------------------------------------------------------------------
 
     def join(self, channel: int, remote: RemoteMachine) -> None:
-        """Have a mirror told of what comes for a channel."""
-        self._remotes[channel] = remote
+        """Have a mirror told of what comes for a channel.
+
+        What has come before is not lost: the mirror asks for the whole clock then.
+        """
+        self._schemas.add(remote.schema)
+        with self._lock:
+            self._remotes[channel] = remote
+            gone = self._early.pop(channel, None)
+        if gone:
+            remote.hear(wire.Gone(channel))
+        elif gone is not None:
+            self.post(wire.Whole(channel))
+
+    def _came_early(self, message: wire.Message) -> RemoteMachine | None:
+        """Remember that there were news of a machine that is not known yet."""
+        channel: int = message.channel  # type: ignore[union-attr]  # all news have one
+        with self._lock:
+            remote = self._remotes.get(channel)
+            if remote is None:
+                gone = isinstance(message, wire.Gone)
+                self._early[channel] = self._early.pop(channel, False) or gone
+                if len(self._early) > _MOST_EARLY:
+                    del self._early[next(iter(self._early))]
+        return remote
 
     def leave(self, channel: int) -> None:
         """Have a mirror told no more."""
@@ -201,36 +263,51 @@ class Client:
 
     def came_up(self) -> None:
         """Let go on who waits for the connection."""
-        self._up.tell()
+        self._up.open()
 
     def _went_down(self, error: Exception | None) -> None:
-        with self._lock:
-            if self._up.happened:
-                self._up = _Up()
+        self._up.shut()
+        why = error or (self.link.farewell and ConnectionLostError(self.link.farewell))
         for remote in self.remotes:
-            remote.paused()
+            remote.paused(why or None)
         self._on_down(self, error)
 
-    def forget_calls(self, error: Exception) -> None:
-        """End all calls that wait for an answer which will not come."""
-        for number in list(self._calls):
-            call = self._calls.pop(number, None)
-            if call is not None:
+    def forget_calls(self, error: Exception, link: Link | None = None) -> None:
+        """End the calls that wait for an answer which will not come.
+
+        Args:
+            error: what they end with.
+            link: the link that they were sent on; all if not given. What is kept and was
+                not sent yet goes on waiting.
+
+        """
+        for number, call in list(self._calls.items()):
+            sent = call.link
+            if sent is None or (link is not None and sent is not link):
+                continue
+            if self._calls.pop(number, None) is not None:
                 call.fail(error)
 
     def forget_machines(self) -> list[RemoteMachine]:
         """Give the mirrors, which have to be told anew of a process that begins afresh."""
-        remotes, self._remotes = self.remotes, {}
+        with self._lock:
+            remotes = list(self._remotes.values())
+            self._remotes = {}
+            self._early.clear()
         return remotes
 
     def lose(self, error: Exception) -> None:
         """The other side is gone for good."""
         self._lost = error
+        if self.on_lost is not None:
+            self.on_lost()
         self.link.close()
-        self.forget_calls(ConnectionLostError(str(error)))
+        for call in list(self._calls.values()):
+            if self._calls.pop(call.number, None) is not None:
+                call.fail(ConnectionLostError(str(error)))
         for remote in self.forget_machines():
             remote.lost(str(error))
-        self._up.tell()
+        self._up.open()
 
     @property
     def is_lost(self) -> bool:
@@ -245,30 +322,38 @@ class Client:
             if kind is wire.Done:
                 self._done(message)
             elif kind in _ANSWERS:
-                call = self._calls.pop(message.call, None)  # type: ignore[union-attr]
-                if call is not None:
-                    call.answer(message)
+                self._answered(message)
             elif kind in _NEWS:
                 remote = self._remotes.get(message.channel)  # type: ignore[union-attr]
+                if remote is None:
+                    remote = self._came_early(message)
                 if remote is not None:
                     remote.hear(message)
             else:
                 raise ProtocolError(f"a {kind.__name__} is nothing to send here")
         return True
 
+    def _answered(self, message: wire.Message) -> None:
+        call = self._calls.pop(message.call, None)  # type: ignore[union-attr]
+        if call is None:
+            if isinstance(message, wire.Opened):  # nobody waits any longer
+                self.post(wire.CloseChannel(message.channel))
+        elif call.remote is not None:
+            call.remote.hear(message, call)
+        else:
+            call.answer(message)
+
     def _done(self, message: wire.Message) -> None:
         assert isinstance(message, wire.Done)
         call = self._calls.pop(message.call, None)
         remote = self._remotes.get(message.channel)
-        if remote is not None and message.total:
+        if remote is not None:
             remote.hear(message, call)
         elif call is not None:
             call.answer(message)
 
 
-_ANSWERS: Final = frozenset(
-    {wire.Canceled, wire.Failed, wire.Value, wire.Opened, wire.Built}
-)
+_ANSWERS: Final = frozenset({wire.Canceled, wire.Failed, wire.Value, wire.Opened, wire.Built})
 _NEWS: Final = frozenset(
     {wire.Changed, wire.Snapshot, wire.Applied, wire.Event, wire.Overflowed, wire.Gone}
 )
@@ -282,6 +367,8 @@ def failure(reply: wire.Failed) -> Exception:
         NotAllowedError('add Foo')
 
     """
+    if reply.kind == "TimeoutError":
+        return TimeoutError(reply.error.message)
     kind = getattr(errors, reply.kind, None) if reply.kind in errors.__all__ else None
     if kind is None or kind is errors.RemoteError:
         return rebuild_error(reply.error)

@@ -4,18 +4,13 @@ Guarantees:
 
 - Counted messages arrive exactly once and in order, also across carriers, as long as both
   sides tell each other at each ``attach()`` what they have received.
-- ``post()`` never blocks. Whoever posts writes, if the carrier takes it and nobody else
-  writes; else who writes goes on with it. No message stays queued that could be written.
+- ``post()`` never blocks; see writing.py.
 - One thread at a time reads, and calls ``on_messages``. No lock is held while
   ``on_messages``, ``on_down`` or ``on_writable`` runs, and they may call everything here.
 - ``on_down`` is called once for each carrier that ended by itself or by ``close()``, and
   by who reads, if anybody does: what had arrived is seen to before.
 
-Assumes that a carrier behaves as `asyncmachine.net.carriers.Carrier` says, and that
-``Lock.acquire(False)``, ``deque.append``, ``deque.popleft``, ``list.append`` and
-``list.pop`` are atomic and seen in order by other threads. Whoever queues a message does
-that *before* it tries to become the writer; whoever writes stops being the writer
-*before* it looks at the queue again: one of them sees the other.
+Assumes that a carrier behaves as `asyncmachine.net.carriers.Carrier` says.
 """
 
 from __future__ import annotations
@@ -26,9 +21,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from asyncmachine.net.connection import CAN_STAND_BY, Connection, Standby
-from asyncmachine.net.errors import ConnectionLostError, NotSerialisableError, ProtocolError
-from asyncmachine.net.outgoing import ACK_BYTES, ACK_EVERY, Outgoing, Volatile
+from asyncmachine.net.errors import ConnectionLostError
+from asyncmachine.net.outgoing import ACK_BYTES, ACK_EVERY
 from asyncmachine.net.wire import FRAME_OVERHEAD, MAX_FRAME, Ack, Bye, encode, frame
+from asyncmachine.net.writing import Writer
 from asyncmachine.oneshot import deadline_after, time_left
 from asyncmachine.threads import run_elsewhere
 
@@ -46,7 +42,7 @@ _CLOSING: Final = 1.0
 _ABANDONING: Final = 5.0
 
 
-class Link:
+class Link(Writer):
     """One end of the stream.
 
     Args:
@@ -63,7 +59,6 @@ class Link:
     Attributes:
         on_writable: called by the thread that has just emptied the queue, or None.
         farewell: why the other side has ended the link, or None if it has not.
-        received: how many counted messages have arrived in this session.
         reconnects: how many carriers there were after the first.
         bytes_sent: bytes that the carriers took.
         bytes_received: bytes that they gave.
@@ -79,53 +74,18 @@ class Link:
         stealing: bool = False,
         max_frame: int = MAX_FRAME,
     ) -> None:
-        self.on_writable: Callable[[], object] | None = None
+        super().__init__(retain=retain)
         self.farewell: str | None = None
-        self.received = 0
         self.reconnects = -1
-        self.bytes_sent = 0
         self.bytes_received = 0
         self._on_messages = on_messages
         self._on_down = on_down
         self._retain = retain
         self._stealing = stealing and CAN_STAND_BY
         self._max_frame = max_frame
-        self._largest = MAX_FRAME - FRAME_OVERHEAD  # that a message may have; -1 once closed
-        self._outgoing = Outgoing(retain=retain)
-        self._queue = self._outgoing.queue
-        self._connection: Connection | None = None
         self._lock = allocate_lock()  # guards which connection it is, and that it has ended
-        self._writing = allocate_lock()  # held by who writes, or may not be disturbed by one
-        self._corks: list[None] = []
-        self._flushing = False
         self._ack_at = ACK_EVERY  # received
         self._unacked_bytes = 0  # received
-
-    @property
-    def is_up(self) -> bool:
-        """Whether there is a carrier that works."""
-        connection = self._connection
-        return connection is not None and not connection.ended and connection.broken is None
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether it was closed or abandoned."""
-        return self._largest < 0
-
-    @property
-    def is_writable(self) -> bool:
-        """Whether it is up, and nothing is queued or half-written."""
-        return not self._queue and not self._writing.locked() and self.is_up
-
-    @property
-    def pending(self) -> int:
-        """How many messages wait to be written, volatile ones among them."""
-        return len(self._queue)
-
-    @property
-    def unacknowledged(self) -> int:
-        """How many messages were written and are kept until they are acknowledged."""
-        return self._outgoing.unacknowledged
 
     # The carrier ----------------------------------------------------------------------------
 
@@ -195,7 +155,6 @@ class Link:
         """
         self.detach()
         with self._writing, self._lock:
-            self.received = 0
             return self._outgoing.forget()
 
     def _end(self, connection: Connection, error: Exception | None) -> None:
@@ -207,169 +166,6 @@ class Link:
         connection.leave()
         if first:
             self._on_down(error)
-
-    # Writing ----------------------------------------------------------------------------------
-
-    def post(self, message: Message, *, now: bool = True) -> None:
-        """Send a message. Never blocks; while the link is down the message is kept.
-
-        Args:
-            message: what to send; it is counted.
-            now: write it at once, with all that is queued; else that is left to a
-                background thread, so that many messages are written together.
-
-        Raises:
-            NotSerialisableError: if it is larger than what the other side takes.
-            ConnectionLostError: if the link is closed.
-
-        """
-        data = encode(message)
-        if len(data) > self._largest:
-            raise self._refusal(data)
-        self._queue.append(data)
-        if now:
-            if not self._corks:
-                self._write()
-        elif not self._flushing:
-            self._flush_later()
-
-    def post_encoded(self, data: bytes, *, now: bool = True) -> None:
-        """Send a message that is encoded already; else like ``post()``."""
-        if len(data) > self._largest:
-            raise self._refusal(data)
-        self._queue.append(data)
-        if now:
-            if not self._corks:
-                self._write()
-        elif not self._flushing:
-            self._flush_later()
-
-    def post_volatile(self, message: Message) -> None:
-        """Send a message that is neither counted nor kept: dropped if the link is down.
-
-        Raises:
-            NotSerialisableError: if it is larger than what the other side takes.
-
-        """
-        connection = self._connection
-        if connection is None or connection.ended or self.is_closed:
-            return
-        data = encode(message)
-        if len(data) > self._largest:
-            raise self._refusal(data)
-        self._queue.append(Volatile(data, connection))
-        if not self._corks:
-            self._write()
-
-    def _refusal(self, data: bytes) -> NotSerialisableError | ConnectionLostError:
-        if self.is_closed:
-            return ConnectionLostError("the link is closed")
-        return NotSerialisableError(
-            f"a message of {len(data)} bytes, but the other side takes at most {self._largest}"
-        )
-
-    def cork(self) -> None:
-        """Hold back what is posted, until as many calls of ``uncork()``."""
-        self._corks.append(None)
-
-    def uncork(self) -> None:
-        """End a ``cork()``; the last one writes all that is queued."""
-        self._corks.pop()
-        if not self._corks:
-            self._write()
-
-    def _write(self, *, patient: bool = False) -> None:
-        """Write what may be written, unless another thread does.
-
-        Args:
-            patient: wait for a carrier that takes no more; else a background thread does.
-
-        """
-        while (
-            (connection := self._connection) is not None
-            and not connection.ended
-            and connection.broken is None
-            and self._outgoing.is_ready()
-            and self._writing.acquire(blocking=False)
-        ):
-            if not self._write_as_writer(patient=patient):
-                return
-
-    def _write_as_writer(self, *, patient: bool) -> bool:
-        """Write all that may be, then stop being the writer; false if a thread goes on."""
-        connection = self._connection
-        assert connection is not None
-        carrier = connection.carrier
-        take = self._outgoing.take
-        error: Exception | None = None
-        try:
-            while not connection.ended and connection.broken is None:
-                data = connection.rest or take(connection, self.received)
-                if not data:
-                    break
-                taken = carrier.send(data)
-                self.bytes_sent += taken
-                if taken == len(data):
-                    connection.rest = b""
-                    continue
-                connection.rest = memoryview(data)[taken:]
-                if not patient:
-                    run_elsewhere(self._write_on)
-                    return False
-                carrier.wait_writable(None)
-        except OSError as caught:
-            error = caught
-        except BaseException as caught:
-            # An interrupt: nobody knows what the carrier has taken.
-            self._writing.release()
-            self._break(connection, ConnectionLostError(f"interrupted by {caught!r}"))
-            raise
-        self._writing.release()
-        if error is not None:
-            self._break(connection, error)
-        elif self.on_writable is not None:
-            self._tell_writable()
-        return True
-
-    def _write_on(self) -> None:
-        """Go on for a thread that could not wait, which has left us its being the writer."""
-        self._write_as_writer(patient=True)
-        self._write(patient=True)
-
-    def _flush_later(self) -> None:
-        """Have a background thread write what is queued, if that is possible."""
-        # Who writes just now looks at the queue again afterwards.
-        if self.is_up and not self._writing.locked() and self._outgoing.is_ready():
-            self._flushing = True
-            run_elsewhere(self._flush)
-
-    def _flush(self) -> None:
-        while True:
-            self._write(patient=True)
-            self._flushing = False
-            # Who posted before that relied on us.
-            if not (self.is_up and self._outgoing.is_ready()) or self._writing.locked():
-                return
-            self._flushing = True
-
-    def _tell_writable(self) -> None:
-        told = self.on_writable
-        if told is not None and self.is_writable:
-            told()
-
-    def _break(self, connection: Connection, error: Exception) -> None:
-        """Write no more. Who reads ends it, after what has arrived."""
-        connection.broken = error
-        if connection.ended:
-            return
-        try:
-            readable = connection.carrier.wait_readable(0)
-        except OSError:
-            readable = False
-        if not connection.has_reader:
-            self._end(connection, error)
-        elif not readable:
-            connection.shut()
 
     # The end ----------------------------------------------------------------------------------
 
@@ -419,7 +215,7 @@ class Link:
 
     def _write_the_rest(self, connection: Connection, deadline: float) -> None:
         while not connection.ended and connection.broken is None:
-            data = connection.rest or self._outgoing.take(connection, self.received)
+            data = connection.rest or self._outgoing.take(connection)
             if not data:
                 return
             taken = connection.carrier.send(data)
@@ -599,7 +395,7 @@ class Link:
         if self._retain:
             self._unacked_bytes += len(data)
         if count:
-            self.received += count
+            self._outgoing.received += count
             if self._retain and (self.received >= self._ack_at or self._unacked_bytes >= ACK_BYTES):
                 self._ack_at = self.received + ACK_EVERY
                 self._unacked_bytes = 0

@@ -8,10 +8,12 @@ heard yet is kept by the machine's process, up to its ``outbox_limit``.
 from __future__ import annotations
 
 from collections import deque
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from asyncmachine.logs import log_exception
 from asyncmachine.net import wire
+from asyncmachine.net.errors import ProtocolError
 from asyncmachine.net.subscription import EVENT_WINDOW
 from asyncmachine.running import LOCAL, Frame
 from asyncmachine.threads import run_elsewhere
@@ -20,7 +22,6 @@ from asyncmachine.transition import Cause, Event, Mutation
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from asyncmachine.machine import Machine
     from asyncmachine.net.remote import RemoteMachine
 
 __all__ = ["Listening", "RemoteTransition"]
@@ -82,6 +83,8 @@ class RemoteTransition:
         self.id = message.transition
         self.machine = machine
         self.args = args
+        if not 0 <= message.kind < len(wire.KINDS):
+            raise ProtocolError(f"there is no kind of mutation {message.kind}")
         self.mutation = Mutation(
             wire.KINDS[message.kind],
             states,
@@ -116,6 +119,10 @@ class Listening:
         bring_up: positions of states whose being active now is told.
         over: called when the pipe is over.
 
+    Attributes:
+        number: of the subscription.
+        position: the state whose activations it hears of for waiters, or -1.
+
     """
 
     def __init__(
@@ -127,33 +134,54 @@ class Listening:
         pipe: bool = False,
         bring_up: tuple[int, ...] = (),
         over: Callable[[], object] | None = None,
+        position: int = -1,
     ) -> None:
         self._remote = remote
         self.number = number
+        self.position = position
         self._names = tuple(listeners)
         self._calls = [tuple(listeners[name]) for name in self._names]
         self._pipe = pipe
         self._bring_up = bring_up
         self._over = over
-        self._line: deque[tuple[int, RemoteTransition] | None] = deque()
+        self._line: deque[tuple[int, int, RemoteTransition] | None] = deque()
         self._baton = [None]
+        self._lock = Lock()  # guards the counts
+        self._life = 0  # of the process that tells; each counts from 0
         self._read = self._told = 0
 
     def wish(self, channel: int, call: int, *, again: bool = False) -> wire.Subscribe:
-        """Give the message that asks for it."""
-        self._read = self._told = 0
+        """Give the message that asks for it, of a process that has not been asked yet.
+
+        Args:
+            channel: number of the machine.
+            call: number of the call, or 0.
+            again: whether another process was asked before.
+
+        """
+        with self._lock:
+            self._life += 1
+            self._read = self._told = 0
         bring_up = self._bring_up if not again or self._pipe else ()
         return wire.Subscribe(channel, call, self.number, self._names, self._pipe, bring_up)
 
     def put(self, name: int, tx: RemoteTransition) -> None:
         """Have the listeners of one name told, by a thread of their own."""
-        self._line.append((name, tx))
+        if not 0 <= name < len(self._names):
+            raise ProtocolError(f"an event of {self._remote.id} that nobody asked for")
+        self._line.append((self._life, name, tx))
         self._serve()
 
     def count(self) -> None:
-        """Take note of an event that needed no listener; only by who hears for the machine."""
-        self._read += 1
-        if self._read - self._told >= EVENT_WINDOW // 4:
+        """Take note of an event that needed no listener."""
+        self._count(self._life)
+
+    def _count(self, life: int) -> None:
+        with self._lock:
+            if life == self._life:
+                self._read += 1
+            due = self._read - self._told >= EVENT_WINDOW // 4
+        if due:
             self._acknowledge()
 
     def end(self) -> None:
@@ -177,10 +205,9 @@ class Listening:
                     if self._over is not None:
                         self._over()
                     continue
-                self._tell(*item)
-                self._read += 1
-                if self._read - self._told >= EVENT_WINDOW // 4:
-                    self._acknowledge()
+                life, name, tx = item
+                self._tell(name, tx)
+                self._count(life)
             self._acknowledge()
             self._baton += _FREE
             if not line:
@@ -191,9 +218,12 @@ class Listening:
                 return
 
     def _acknowledge(self) -> None:
-        if self._read != self._told:
-            self._told = self._read
-            self._remote.consumed(self.number, self._read)
+        with self._lock:
+            read = self._read
+            if read == self._told:
+                return
+            self._told = read
+        self._remote.consumed(self.number, read)
 
     def _tell(self, name: int, tx: RemoteTransition) -> None:
         here = LOCAL.here

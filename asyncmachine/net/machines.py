@@ -58,8 +58,8 @@ class Machines:
             names = ", ".join(sorted(known)[:10]) or "none"
             if not machine_id:
                 raise UnknownMachineError(f"which machine? There is {names}")
-            near = hint(machine_id, known)
-            raise UnknownMachineError(f"no machine {machine_id!r} is served here{near or f'; there is {names}'}")
+            near = hint(machine_id, known) or f"; there is {names}"
+            raise UnknownMachineError(f"no machine {machine_id!r} is served here{near}")
         return found
 
     def all(self) -> list[Machine]:

@@ -53,7 +53,8 @@ class Outgoing:
 
     Attributes:
         queue: what was never written; append encoded messages or `Volatile` ones.
-        ack_due: set by who reads: the next chunk begins with an Ack.
+        received: how many counted messages have arrived; who reads counts them.
+        ack_due: set by who reads, *after* it has counted: the next chunk begins with an Ack.
 
     """
 
@@ -70,10 +71,12 @@ class Outgoing:
         "_written_bytes",
         "ack_due",
         "queue",
+        "received",
     )
 
     def __init__(self, *, retain: bool) -> None:
         self.queue: deque[bytes | Volatile] = deque()
+        self.received = 0
         self.ack_due = False
         self._retain = retain
         self._unacked: deque[bytes] = deque()
@@ -109,18 +112,17 @@ class Outgoing:
         except IndexError:  # who writes has just taken it
             return None
 
-    def take(self, connection: object, received: int) -> bytes:
+    def take(self, connection: object) -> bytes:
         """Give the next frames that may be written, in one piece; nothing if there are none.
 
         Args:
             connection: where they will be written: volatile ones for another are dropped.
-            received: how many messages have arrived, for an Ack.
 
         """
         frames: list[bytes] = []
         if self.ack_due:
-            self.ack_due = False
-            frames.append(frame([encode(Ack(received))], volatile=True))
+            self.ack_due = False  # first: what arrives from here on asks again
+            frames.append(frame([encode(Ack(self.received))], volatile=True))
         if self._dropping:
             self.queue.clear()
         size = 0
@@ -240,7 +242,7 @@ class Outgoing:
         """Begin to count from 0; give what was written and not acknowledged."""
         unknown = list(self._unacked)
         self._unacked.clear()
-        self._written = self._acked = 0
+        self._written = self._acked = self.received = 0
         self._acked_bytes = self._written_bytes
         self.ack_due = False
         return unknown

@@ -1,9 +1,9 @@
-"""Sends mutations that nobody waits for to one machine, as fast as it takes them.
+"""Sends mutations to one machine elsewhere, as fast as it takes them.
 
-Guarantees: they are sent in the order they were given. So many may be under way
-(``SEND_WINDOW``); more wait here: whoever may wait does, and for whom must not (a handler)
-they are kept, up to the limit. While the connection is down all are kept. No lock is held
-while somebody waits or is told.
+Guarantees: they are sent in the order they were given. So many that nobody waits for may
+be under way (``SEND_WINDOW``); more wait here: whoever may wait does, and for whom must not
+(a handler) they are kept, up to the limit. While the connection is down all are kept. No
+lock is held while somebody waits or is told.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ from collections import deque
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
-from asyncmachine.net.errors import NotAllowedError, NotSerialisableError
+from asyncmachine.net.errors import ConnectionLostError, NotAllowedError, NotSerialisableError
+from asyncmachine.net.gate import Gate
 from asyncmachine.net.inlet import SEND_WINDOW
+from asyncmachine.net.wire import Canceled as CanceledThere
 from asyncmachine.net.wire import Forward, Mutate, encode
-from asyncmachine.oneshot import OneShot, deadline_after, time_left
+from asyncmachine.oneshot import deadline_after, time_left
 from asyncmachine.results import EXECUTED, Canceled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from asyncmachine.net.client import Call
     from asyncmachine.net.link import Link
     from asyncmachine.net.wire import Origin, Refusal
     from asyncmachine.results import Result, Ticket
@@ -34,7 +37,7 @@ class Request(NamedTuple):
     """One mutation, on its way.
 
     Attributes:
-        call: number of the call that waits for it, or 0.
+        call: the call that waits for it, if one does.
         kind: position in ``KINDS``.
         states: positions of the states.
         args: packed args.
@@ -44,20 +47,13 @@ class Request(NamedTuple):
 
     """
 
-    call: int
+    call: Call | None
     kind: int
     states: tuple[int, ...]
     args: bytes
     origin: Origin | None = None
     ticket: Ticket | None = None
     source: str = ""
-
-
-class _Room(OneShot):
-    """There is room again."""
-
-    def tell(self) -> None:
-        self._fire()
 
 
 class Outlet:
@@ -72,13 +68,13 @@ class Outlet:
     def __init__(self, limit: int, refused: Callable[[Exception, str], object]) -> None:
         self._limit = limit
         self._refused = refused
+        self._room = Gate()
         self._lock = Lock()  # guards all that follows
         self._link: Link | None = None
         self._channel = 0
         self._sent = self._applied = 0
         self._under_way: deque[Request] = deque()
         self._outbox: deque[Request] = deque()
-        self._room: _Room | None = None
         self._why_over = ""
 
     def __len__(self) -> int:
@@ -97,6 +93,7 @@ class Outlet:
             Why it is not taken, or an empty text.
 
         Raises:
+            NotSerialisableError: if it is too large.
             TimeoutError: if there was no room in time.
 
         """
@@ -110,36 +107,65 @@ class Outlet:
                     and not self._outbox
                     and self._sent - self._applied < SEND_WINDOW
                 ):
-                    self._sent += 1
-                    self._under_way.append(request)
-                    self._link.post_encoded(_encoded(request, self._channel), now=False)
-                    return ""
+                    if self._post_locked(self._link, request, now=False):
+                        return ""
+                    self._link = None  # closed: it will be another one
                 if not wait or len(self._under_way) + len(self._outbox) < SEND_WINDOW:
-                    if len(self._outbox) >= self._limit:
+                    if len(self._outbox) < self._limit:
+                        self._outbox.append(request)
+                        return ""
+                    if not wait:
                         return f"the outbox is full ({self._limit})"
-                    self._outbox.append(request)
-                    return ""
-                room = self._room = self._room or _Room()
+                self._room.shut()
             deadline = deadline or deadline_after(timeout)
-            if not room.wait(time_left(deadline)):
+            if not self._room.wait(time_left(deadline)):
                 msg = f"the machine took nothing for {timeout} s"
                 raise TimeoutError(msg)
 
-    def call(self, request: Request) -> None:
-        """Send a mutation that somebody waits for, after what is kept."""
-        with self._lock:
-            if self._outbox or self._link is None:
-                self._outbox.append(request)
-                return
-            link, channel = self._link, self._channel
-        link.post_encoded(_encoded(request, channel))
+    def call(self, request: Request) -> str:
+        """Send a mutation that somebody waits for, after what is kept.
 
-    def _post_locked(self, request: Request, *, now: bool) -> None:
-        assert self._link is not None
-        if not request.call:
+        Returns:
+            Why it is not taken, or an empty text.
+
+        Raises:
+            NotSerialisableError: if it is too large.
+
+        """
+        call = request.call
+        assert call is not None
+        with self._lock:
+            if self._why_over:
+                return self._why_over
+            link = None if self._outbox else self._link
+            if link is not None:
+                link.cork()  # it writes once the lock is released
+            try:
+                if link is None or not self._post_locked(link, request, now=True):
+                    call.link = None
+                    if not call.happened:  # else it was given up just now
+                        self._outbox.append(request)
+            except BaseException:
+                if link is not None:
+                    link.uncork()
+                raise
+        if link is not None:
+            link.uncork()
+        return ""
+
+    def _post_locked(self, link: Link, request: Request, *, now: bool) -> bool:
+        """Hand a request to the link; false if that is closed, and another one will come."""
+        call = request.call
+        if call is not None:
+            call.link = link
+        try:
+            link.post_encoded(_encoded(request, self._channel), now=now)
+        except ConnectionLostError:
+            return False
+        if call is None:
             self._sent += 1
             self._under_way.append(request)
-        self._link.post_encoded(_encoded(request, self._channel), now=now)
+        return True
 
     def applied(self, count: int, refusals: list[Refusal]) -> None:
         """Take note that so many have been carried out, and send more."""
@@ -148,10 +174,9 @@ class Outlet:
             n = min(count - first, len(self._under_way))
             done = [self._under_way.popleft() for _ in range(n)]
             self._applied += len(done)
-            self._release_locked()
-            room, self._room = self._room, None
-        if room is not None:
-            room.tell()
+            failed = self._release_locked()
+        self._room.open()
+        _fail(failed)
         refused = {each.number: each for each in refusals}
         for number, request in enumerate(done, first):
             refusal = refused.get(number) if refused else None
@@ -159,15 +184,28 @@ class Outlet:
             if request.ticket is not None:
                 request.ticket.settle(result)
             if refusal is not None and refusal.error:
-                self._refused(_ERRORS.get(refusal.error, NotAllowedError)(refusal.why), request.source)
+                error = _ERRORS.get(refusal.error, NotAllowedError)(refusal.why)
+                self._refused(error, request.source)
 
-    def _release_locked(self) -> None:
+    def _release_locked(self) -> list[tuple[Request, Exception]]:
+        """Send what is kept, as far as it may go; give what the link does not take."""
+        failed: list[tuple[Request, Exception]] = []
         while self._outbox and self._link is not None:
             request = self._outbox[0]
-            if not request.call and self._sent - self._applied >= SEND_WINDOW:
-                return
+            if request.call is not None and request.call.happened:
+                self._outbox.popleft()  # who called has given up
+                continue
+            if request.call is None and self._sent - self._applied >= SEND_WINDOW:
+                break
+            try:
+                # What others wait for is written at once, together with what came before.
+                if not self._post_locked(self._link, request, now=len(self._outbox) == 1):
+                    self._link = None
+                    break
+            except NotSerialisableError as error:
+                failed.append((request, error))
             self._outbox.popleft()
-            self._post_locked(request, now=not self._outbox)
+        return failed
 
     def pause(self) -> None:
         """The connection is down: keep what comes."""
@@ -183,43 +221,51 @@ class Outlet:
             afresh: whether the other side knows nothing of what was under way.
 
         """
-        lost: deque[Request] = deque()
+        lost: list[Request] = []
         with self._lock:
             if afresh:
-                lost, self._under_way = self._under_way, deque()
+                lost.extend(self._under_way)
+                self._under_way.clear()
                 self._sent = self._applied = 0
-            self._link, self._channel = link, channel
-            self._release_locked()
-            room, self._room = self._room, None
-        if room is not None:
-            room.tell()
+            if not self._why_over:
+                self._link, self._channel = link, channel
+            failed = self._release_locked()
+        self._room.open()
+        _fail(failed)
         _cancel(lost, "the process ended while the mutation was under way")
 
     def end(self, why: str) -> None:
         """Take nothing any more, and cancel what has not been carried out."""
         with self._lock:
-            self._why_over = why
+            self._why_over = self._why_over or why
             self._link = None
             left = [*self._under_way, *self._outbox]
             self._under_way.clear()
             self._outbox.clear()
-            room, self._room = self._room, None
-        if room is not None:
-            room.tell()
+        self._room.open()
         _cancel(left, why)
 
 
-def _cancel(requests: deque[Request] | list[Request], why: str) -> None:
+def _cancel(requests: Iterable[Request], why: str) -> None:
     for request in requests:
         if request.ticket is not None:
             request.ticket.settle(Canceled(why))
+        if request.call is not None:
+            request.call.answer(CanceledThere(request.call.number, why))
+
+
+def _fail(requests: Iterable[tuple[Request, Exception]]) -> None:
+    for request, error in requests:
+        if request.ticket is not None:
+            request.ticket.settle(Canceled(str(error)))
+        if request.call is not None:
+            request.call.fail(error)
 
 
 def _encoded(request: Request, channel: int) -> bytes:
+    call = 0 if request.call is None else request.call.number
     if request.origin is None:
-        return encode(Mutate(channel, request.call, request.kind, request.states, request.args))
+        return encode(Mutate(channel, call, request.kind, request.states, request.args))
     return encode(
-        Forward(
-            channel, request.call, request.kind, request.states, request.args, request.origin
-        )
+        Forward(channel, call, request.kind, request.states, request.args, request.origin)
     )

@@ -7,36 +7,30 @@ where it lives, and answered from there.
 from __future__ import annotations
 
 from functools import partial
-from itertools import count
-from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeVar
 from weakref import WeakValueDictionary
 
-from asyncmachine.conditions import Idle
-from asyncmachine.errors import HandlerError, MachineError, UnknownStateError, hint
+from asyncmachine.errors import HandlerError, MachineError, hint
 from asyncmachine.handlers import Binding, collect, parse
 from asyncmachine.machine import Machine
 from asyncmachine.mirror import Mirror
 from asyncmachine.net import wire
-from asyncmachine.net.errors import (
-    ConnectionLostError,
-    NotAllowedError,
-    NotSerialisableError,
-    ProtocolError,
-)
+from asyncmachine.net.client import Home
+from asyncmachine.net.errors import ConnectionLostError, NotSerialisableError, ProtocolError
 from asyncmachine.net.functions import name_of
-from asyncmachine.net.listening import Listening, RemoteTransition
+from asyncmachine.net.gate import Gate
+from asyncmachine.net.listenings import Listenings
 from asyncmachine.net.outlet import Outlet, Request
 from asyncmachine.net.piping import InboundPipe, lay_between
-from asyncmachine.net.schemas import unpacked
+from asyncmachine.net.schemas import packed, unpacked
 from asyncmachine.net.serial import Serial
 from asyncmachine.net.states import ConnectionStates
-from asyncmachine.net.values import describe_error, rebuild_error
-from asyncmachine.oneshot import call_safely, deadline_after, time_left
+from asyncmachine.net.values import rebuild_error
+from asyncmachine.oneshot import OneShot, call_safely, deadline_after, time_left
 from asyncmachine.relations import ADD, REMOVE, SET
 from asyncmachine.results import EXECUTED, QUEUED, Canceled, Result, Ticket
 from asyncmachine.running import in_handler
-from asyncmachine.schema import EXCEPTION, Schema
+from asyncmachine.schema import EXCEPTION
 from asyncmachine.tracing import Tracer, Tracers
 from asyncmachine.transition import cause_here, transition_here
 
@@ -49,6 +43,7 @@ if TYPE_CHECKING:
     from asyncmachine.handlers import Handler
     from asyncmachine.net.client import Call, Client
     from asyncmachine.net.link import Link
+    from asyncmachine.net.listening import Listening
     from asyncmachine.pipes import Pipe
     from asyncmachine.transition import Event
     from asyncmachine.waiting import StateContext, Waiter
@@ -57,6 +52,15 @@ __all__ = ["Place", "RemoteMachine"]
 
 _NUMBERS: Final = {kind: number for number, kind in enumerate(wire.KINDS)}
 _T = TypeVar("_T")
+# What a frame has besides the args, at most: bytes.
+_FRAME_ROOM: Final = 1024
+# How long closing waits for a listener to the last news, in seconds.
+_CLOSING: Final = 1.0
+
+
+class _End(OneShot):
+    def tell(self) -> None:
+        self._fire()
 
 
 class Place:
@@ -91,17 +95,16 @@ class RemoteMachine(Mirror):
 
     __slots__ = (
         "_callbacks",
-        "_channel",
         "_client",
         "_found",
+        "_gate",
         "_hearing",
+        "_home",
+        "_idlers",
         "_listenings",
-        "_listenings_lock",
-        "_numbers",
         "_outlet",
         "_owns_client",
         "_pipe_sources",
-        "_subscribed",
         "_tracers",
         "_why_gone",
         "connection",
@@ -123,14 +126,13 @@ class RemoteMachine(Mirror):
         self.place = place
         self._client = client
         self._owns_client = owns_client
-        self._channel = opened.channel
+        self._home = Home(client.link, opened.channel)
+        self._gate = Gate()  # shut while the machine is out of reach
         self._outlet = Outlet(client.outbox_limit, self._refused)
         self._found: dict[tuple[str, ...], tuple[int, ...]] = {}
         self._hearing = Serial()
-        self._listenings_lock = Lock()  # guards the subscriptions
-        self._listenings: dict[int, Listening] = {}
-        self._numbers = count(1)
-        self._subscribed: dict[int, int] = {}
+        self._listenings = Listenings(self, client.values)
+        self._idlers: list[Callable[[], object]] = []
         self._pipe_sources: WeakValueDictionary[str, MachineAPI] = WeakValueDictionary()
         self._callbacks: list[Callable[[RemoteMachine], object]] = []
         self._tracers: dict[int, Tracer] = {}
@@ -210,11 +212,13 @@ class RemoteMachine(Mirror):
             return Canceled(self._why_gone)
         deadline = deadline_after(client.call_timeout)
         try:
-            client.await_up(client.call_timeout)
-            call = client.begin()
+            self.await_home()
+            call = client.begin(remote=self)
         except ConnectionLostError:
             return Canceled(self._why_gone or f"{client.name} is gone")
-        self._outlet.call(Request(call.number, _NUMBERS[kind], positions, packed))
+        why = self._outlet.call(Request(call, _NUMBERS[kind], positions, packed))
+        if why:
+            call.answer(wire.Canceled(call.number, why))
         reply = client.finish(call, time_left(deadline))
         return Canceled(reply.why) if isinstance(reply, wire.Canceled) else EXECUTED
 
@@ -228,7 +232,7 @@ class RemoteMachine(Mirror):
         inside = in_handler()
         if inside and (cause := cause_here()) is not None:
             origin = wire.Origin(cause.machine_id, cause.transition_id)
-        request = Request(0, _NUMBERS[kind], positions, packed, origin, ticket)
+        request = Request(None, _NUMBERS[kind], positions, packed, origin, ticket)
         why = self._outlet.send(request, wait=not inside, timeout=self._client.call_timeout)
         return Canceled(why) if why else ticket.result()
 
@@ -240,7 +244,7 @@ class RemoteMachine(Mirror):
 
     def _packed(self, args: Mapping[str, object]) -> bytes:
         packed = self._client.values.pack(args)
-        most = self._client.peer_max_frame - 1024
+        most = self._client.peer_max_frame - _FRAME_ROOM
         if len(packed) > most:
             largest = max(args, key=lambda name: len(self._client.values.pack({name: args[name]})))
             raise NotSerialisableError(
@@ -266,9 +270,8 @@ class RemoteMachine(Mirror):
         packed = self._packed(args)
         if self._disposed:
             return Canceled(self._why_gone)
-        reply = self._client.call(
-            lambda call: wire.Ask(self._channel, call, _NUMBERS[kind], positions, packed)
-        )
+        number = _NUMBERS[kind]
+        reply = self._call(lambda call, at: wire.Ask(at, call, number, positions, packed))
         return Canceled(reply.why) if isinstance(reply, wire.Canceled) else EXECUTED
 
     def eval(self, fn: Callable[[Machine], _T], timeout: float | None = None) -> _T:
@@ -276,7 +279,8 @@ class RemoteMachine(Mirror):
 
         Args:
             fn: takes the `Machine`; runs alone, between two transitions.
-            timeout: seconds to wait for the machine's turn at most.
+            timeout: seconds to wait for the machine's turn at most; ``call_timeout`` if not
+                given.
 
         Returns:
             What it returned, as far as that can travel.
@@ -290,16 +294,9 @@ class RemoteMachine(Mirror):
 
         """
         name = name_of(fn)
-        self._check_there()
-        try:
-            reply = self._client.call(
-                lambda call: wire.Eval(self._channel, call, name, timeout),
-                None if timeout is None else timeout + self._client.call_timeout,
-            )
-        except MachineError as error:
-            if getattr(error, "type_name", "") == "TimeoutError":
-                raise TimeoutError(str(error)) from error
-            raise
+        patience = self._client.call_timeout
+        within = patience if timeout is None else timeout
+        reply = self._call(lambda call, at: wire.Eval(at, call, name, within), within + patience)
         assert isinstance(reply, wire.Value)
         value: _T = self._client.values.unpack_value(reply.value)  # type: ignore[assignment]
         return value
@@ -312,12 +309,51 @@ class RemoteMachine(Mirror):
             TimeoutError: if it did not answer in time.
 
         """
-        self._check_there()
-        self._client.call(lambda call: wire.Sync(self._channel, call), timeout)
+        self._call(lambda call, at: wire.Sync(at, call), timeout)
 
-    def _check_there(self) -> None:
+    def _call(
+        self, make: Callable[[int, int], wire.Message], timeout: float | None = None
+    ) -> wire.Message:
+        """Ask the machine's process; ``make`` gets the numbers of the call and the machine."""
+        patience = self._client.call_timeout if timeout is None else timeout
+        deadline = deadline_after(patience)
+        home = self.await_home(patience)
+        call = self._client.begin(home.link, self)
+        self._client.submit(call, home.link, make(call.number, home.channel))
+        return self._client.finish(call, time_left(deadline))
+
+    def await_home(self, timeout: float | None = None) -> Home:
+        """Wait until the machine can be reached.
+
+        Args:
+            timeout: seconds to wait at most; ``call_timeout`` if not given.
+
+        Raises:
+            ConnectionLostError: if it is gone for good.
+            TimeoutError: if that took too long.
+
+        """
+        gate = self._gate
+        if not gate.is_open:
+            patience = self._client.call_timeout if timeout is None else timeout
+            if not gate.wait(patience):
+                raise self._client.unreachable(patience)
         if self._disposed:
             raise ConnectionLostError(self._why_gone)
+        return self._home
+
+    def finish(self, call: Call) -> None:
+        """Wait for the answer of a call."""
+        self._client.finish(call)
+
+    def tell(self, make: Callable[[int], wire.Message]) -> None:
+        """Tell the machine's process something, if it is there."""
+        home = self._home
+        if not self._disposed:
+            try:
+                home.link.post(make(home.channel))
+            except ConnectionLostError:
+                pass
 
     # Reading --------------------------------------------------------------------------------
 
@@ -344,43 +380,52 @@ class RemoteMachine(Mirror):
 
     def when_queue_empty(self, *, ctx: StateContext | None = None) -> Waiter:
         """Wait until the machine's queue has been drained, where it lives."""
-        waiter, condition = self._pending(Idle)
-        index = self._waiters()
-        waiter._condition = condition
-        index.pending[condition] = None
-        if self._disposed:
-            if index.claim(condition):
-                waiter.set("disposed")
-            return waiter
-        call = self._client.begin()
-
-        def drained(_: object) -> None:
-            if index.claim(condition):
-                waiter.set("disposed" if self._disposed else "idle")
-
-        call.when_done(drained)
-        self._client.post(wire.Sync(self._channel, call.number, idle=True))
-        if ctx is not None:
-            waiter.bind_to(ctx)
+        waiter, tell = self.when_told(ctx=ctx)
+        self._ask_for_rest(tell)
         return waiter
+
+    def _ask_for_rest(self, tell: Callable[[], object]) -> None:
+        """Have a function called once the machine's queue is drained, in whatever process."""
+        home = self._home
+
+        def answered(call: Call) -> None:
+            if call.error is None:
+                tell()
+            else:  # the process has gone: ask the next
+                self._idlers.append(tell)
+
+        if self._disposed:
+            return
+        try:
+            call = self._client.begin(home.link, self)
+            call.when_done(answered)
+            self._client.submit(call, home.link, wire.Sync(home.channel, call.number, idle=True))
+        except ConnectionLostError:
+            self._idlers.append(tell)
 
     def when_args(
         self, state: str, args: Mapping[str, object], *, ctx: StateContext | None = None
     ) -> Waiter:
         """Wait for the next activation of a state that comes with all of these args.
 
-        The first such wait for a state takes a round trip, to hear of its activations.
+        The first such wait for a state takes a round trip, to hear of its activations;
+        inside a handler it hears of what is requested afterwards over the same link.
+
+        Raises:
+            UnknownStateError: for a name that the schema lacks.
+            ConnectionLostError: if the process goes away before it answers.
+            TimeoutError: if it did not answer in time.
+
         """
-        position = self.schema.position(state)
-        if not self._disposed:
-            with self._listenings_lock:
-                known = position in self._subscribed
-                if not known:
-                    self._subscribed[position] = next(self._numbers)
-            if not known:
-                name = f"{self.schema.names[position]}_state"
-                self._subscribe(Listening(self, self._subscribed[position], {name: []}))
-        return super().when_args(state, args, ctx=ctx)
+        waiter = super().when_args(state, args, ctx=ctx)
+        if not self._disposed and not waiter.is_set():
+            try:
+                self._listenings.hear_activations(self.schema.position(state))
+            except BaseException:
+                if not self._disposed:
+                    waiter.cancel()
+                    raise
+        return waiter
 
     # Listening ------------------------------------------------------------------------------
 
@@ -410,7 +455,7 @@ class RemoteMachine(Mirror):
         listeners: Mapping[str, Handler],
         started: Callable[[], object] | None = None,
         *,
-        pipes: bool = False,  # noqa: ARG002 - all listeners are watched here
+        pipes: bool = False,
     ) -> Binding:
         """Have functions hear of several handler names; ``started`` is called once they do."""
         binding = self._listen({name: [fn] for name, fn in listeners.items()})
@@ -422,9 +467,23 @@ class RemoteMachine(Mirror):
         faults = [fault for name in listeners if (fault := self._fault_of(name))]
         if faults:
             raise HandlerError(f"these can not listen to {self.id}", faults)
-        listening = Listening(self, next(self._numbers), listeners)
-        self._subscribe(listening)
-        return Binding(partial(self._unsubscribe, listening.number))
+        return self._binding(self._begin(listeners))
+
+    def _begin(self, listeners: dict[str, list[Handler]]) -> int:
+        return 0 if self._disposed else self._listenings.begin(listeners)
+
+    def _binding(self, number: int) -> Binding:
+        return Binding(partial(self._listenings.end, number))
+
+    def ask_for(self, listening: Listening) -> Call | None:
+        """Ask the machine's process for events; None if nobody is to wait for the answer."""
+        home = self._home
+        if in_handler():
+            home.link.post(listening.wish(home.channel, 0))
+            return None
+        call = self._client.begin(home.link, self)
+        self._client.submit(call, home.link, listening.wish(home.channel, call.number))
+        return call
 
     def _fault_of(self, name: str) -> str:
         meanings = parse(self.schema, name)
@@ -442,41 +501,23 @@ class RemoteMachine(Mirror):
         over: Callable[[], object],
     ) -> Binding:
         """Have a pipe hear of what it carries; ``over`` is called when it was too slow."""
-        listening = Listening(
-            self,
-            next(self._numbers),
+        number = self._listenings.begin(
             {name: [fn] for name, fn in listeners.items()},
             pipe=True,
             bring_up=bring_up,
             over=over,
         )
-        self._subscribe(listening)
-        return Binding(partial(self._unsubscribe, listening.number))
-
-    def _subscribe(self, listening: Listening) -> None:
-        self._listenings[listening.number] = listening
-        if self._disposed:
-            return
-        if in_handler():
-            self._client.post(listening.wish(self._channel, 0))
-        else:
-            self._client.call(lambda call: listening.wish(self._channel, call))
-
-    def _unsubscribe(self, number: int) -> None:
-        if self._listenings.pop(number, None) is not None and not self._disposed:
-            self._client.post(wire.Unsubscribe(self._channel, number))
+        return self._binding(number)
 
     def consumed(self, number: int, read: int) -> None:
         """Let the machine's process know how many events have been read."""
-        if not self._disposed:
-            self._client.post(wire.Consumed(self._channel, number, read))
+        self.tell(lambda channel: wire.Consumed(channel, number, read))
 
     def add_tracer(self, tracer: Tracer) -> Binding:
         """Add an observer: it hears of the beginning and the end, and of each transition.
 
         What it is told is a `RemoteTransition`; handlers, queue and steps stay at home.
         """
-        number = next(self._numbers)
         tracers = Tracers((tracer,))
         tracers.tell("machine_init", self)
 
@@ -484,12 +525,12 @@ class RemoteMachine(Mirror):
             for hook in ("transition_init", "transition_start", "transition_end"):
                 tracers.tell(hook, event.transition)
 
+        number = self._begin({"*": [tell]})
         self._tracers[number] = tracer
-        self._subscribe(Listening(self, number, {"*": [tell]}))
 
         def leave() -> None:
             self._tracers.pop(number, None)
-            self._unsubscribe(number)
+            self._listenings.end(number)
 
         return Binding(leave)
 
@@ -510,7 +551,7 @@ class RemoteMachine(Mirror):
         packed = b""
         if args:
             try:
-                packed = self._packed({k: v for k, v in args.items() if k != "source"})
+                packed = self._packed(args)
             except NotSerialisableError as error:
                 raise NotSerialisableError(
                     f"an activation for {' '.join(states)} of {self.id} was not piped: {error}"
@@ -522,7 +563,7 @@ class RemoteMachine(Mirror):
         else:
             origin = wire.Origin(tx.machine.id, tx.id, passed)
             wait = False
-        request = Request(0, _NUMBERS[kind], positions, packed, origin, None, passed[-1])
+        request = Request(None, _NUMBERS[kind], positions, packed, origin, None, passed[-1])
         why = self._outlet.send(request, wait=wait, timeout=None)
         return Canceled(why) if why else QUEUED
 
@@ -568,15 +609,13 @@ class RemoteMachine(Mirror):
             elif isinstance(message, wire.Applied):
                 self._outlet.applied(message.count, message.refused)
             elif isinstance(message, wire.Event):
-                self._happened(message)
+                self._listenings.happened(message)
             elif isinstance(message, wire.Snapshot):
                 self._check_whole(message.ticks, message.order)
                 self.replace(message.ticks, message.order)
                 self._take_error(message.error)
             elif isinstance(message, wire.Overflowed):
-                listening = self._listenings.pop(message.number, None)
-                if listening is not None:
-                    listening.end()
+                self._listenings.overflowed(message.number)
             elif isinstance(message, wire.Gone):
                 self._end(f"the machine {self.id} is disposed")
         finally:
@@ -590,7 +629,7 @@ class RemoteMachine(Mirror):
             raise ProtocolError(f"clocks of {self.id} that it has not")
         self.follow(moved, order)
         if self.total < message.total:
-            self._client.post(wire.Whole(self._channel))
+            self.tell(wire.Whole)
 
     def _check_whole(self, ticks: list[int], order: list[int]) -> None:
         active = {i for i, tick in enumerate(ticks) if tick & 1}
@@ -599,41 +638,6 @@ class RemoteMachine(Mirror):
 
     def _take_error(self, error: wire.ErrorInfo | None) -> None:
         self.error = None if error is None else rebuild_error(error)
-
-    def _happened(self, message: wire.Event) -> None:
-        listening = self._listenings.get(message.number)
-        if listening is None:
-            return
-        args = self._client.values.unpack(message.args)
-        before = (self.time(), self.active_states())
-        position = self._subscribed_position(message)
-        if position is not None:
-            self.follow((position, message.tick), (), (position,), args)
-            if not self.awaits_args(position):
-                self._hear_no_more(position)
-            self.consumed_later(message.number)
-            return
-        listening.put(message.name, RemoteTransition(message, self, args, before))
-
-    def _subscribed_position(self, message: wire.Event) -> int | None:
-        for position, number in list(self._subscribed.items()):
-            if number == message.number:
-                return position
-        return None
-
-    def consumed_later(self, number: int) -> None:
-        """Count an event that was for waiters alone."""
-        listening = self._listenings.get(number)
-        if listening is not None:
-            listening.count()
-
-    def _hear_no_more(self, position: int) -> None:
-        with self._listenings_lock:
-            if self.awaits_args(position):
-                return
-            number = self._subscribed.pop(position, None)
-        if number is not None:
-            self._unsubscribe(number)
 
     # The connection -------------------------------------------------------------------------
 
@@ -646,35 +650,46 @@ class RemoteMachine(Mirror):
             afresh: whether it is another process, and so another life.
 
         """
-        self._channel = opened.channel
+        if opened.digest != packed(self.schema)[0]:
+            raise ProtocolError(f"the schema of {self.id} has changed")
         if opened.ticks:
             self._check_whole(opened.ticks, opened.order)
-            self._hearing.do(
-                lambda: self.replace(opened.ticks, opened.order, anew=afresh)
-            )
-            self._take_error(opened.error)
+            self._hearing.do(partial(self._show, opened, afresh=afresh))
+        self._home = Home(link, opened.channel)
         self._client.join(opened.channel, self)
         if afresh:
-            for listening in list(self._listenings.values()):
-                self._client.post(listening.wish(self._channel, 0, again=True))
-        self._outlet.resume(link, opened.channel, afresh=afresh)
-        self.connection.add("Connected")
+            self._listenings.ask_again(opened.channel, self._client.post)
+        self._arrived(afresh=afresh)
+        if afresh:
+            idlers, self._idlers = self._idlers, []
+            for tell in idlers:
+                self._ask_for_rest(tell)
 
-    def reopen(self) -> wire.Opened:
-        """Ask another process of the same name for the machine."""
-        reply = self._client.call(lambda call: wire.Open(call, self.id, mirror=True))
-        assert isinstance(reply, wire.Opened)
-        return reply
+    def _show(self, opened: wire.Opened, *, afresh: bool) -> None:
+        self.replace(opened.ticks, opened.order, anew=afresh)
+        self._take_error(opened.error)
+
+    def _arrived(self, *, afresh: bool) -> None:
+        self._outlet.resume(self._home.link, self._home.channel, afresh=afresh)
+        self._gate.open()
+        self.connection.add("Connected")
 
     def resumed(self, link: Link) -> None:
         """Take note that the connection to the same process is up again."""
-        self._outlet.resume(link, self._channel, afresh=False)
-        self.connection.add("Connected")
+        self._home = Home(link, self._home.channel)
+        self._arrived(afresh=False)
 
-    def paused(self) -> None:
-        """Take note that the connection is down, perhaps not for good."""
+    def paused(self, error: Exception | None = None) -> None:
+        """Take note that the connection is down, perhaps not for good.
+
+        Args:
+            error: why, if that is known.
+
+        """
+        if not self._disposed:
+            self._gate.shut()
         self._outlet.pause()
-        self.connection.add("Disconnected")
+        self.connection.add("Disconnected", error=error)
 
     def connecting(self) -> None:
         """Take note that the connection is being made again."""
@@ -682,18 +697,27 @@ class RemoteMachine(Mirror):
 
     def lost(self, why: str) -> None:
         """Take note that the machine is out of reach for good."""
-        self.connection.add("Disconnected")
-        self._end(why)
-
-    def _end(self, why: str) -> None:
         self._why_gone = self._why_gone or why
-        self._outlet.end(self._why_gone)
-        self.retire()
-        if self._tracers:
-            Tracers(self._tracers.values()).tell("machine_dispose", self)
-        for listening in list(self._listenings.values()):
-            listening.end()
-        self._run_callbacks()
+        self._disposed = True
+        if not self.connection.is_active("Disconnected"):
+            self.connection.add("Disconnected", error=ConnectionLostError(why))
+        end = _End()
+        self._hearing.do(partial(self._end, why, end))
+        if not in_handler():
+            end.wait(_CLOSING)  # unless somebody hears of something just now, it is over
+
+    def _end(self, why: str, end: _End | None = None) -> None:
+        if not self._finished:
+            self._why_gone = self._why_gone or why
+            self._outlet.end(self._why_gone)
+            self.retire()
+            self._gate.open()
+            if self._tracers:
+                Tracers(self._tracers.values()).tell("machine_dispose", self)
+            self._listenings.close()
+            self._run_callbacks()
+        if end is not None:
+            end.tell()
 
     # Life -----------------------------------------------------------------------------------
 
@@ -729,20 +753,21 @@ class RemoteMachine(Mirror):
         if self._disposed:
             return
         if in_handler():
-            self._client.post(wire.Dispose(self._channel, 0, timeout))
+            self.tell(lambda channel: wire.Dispose(channel, 0, timeout))
             return
+        patience = self._client.call_timeout + (timeout or 0)
         try:
-            self._client.call(lambda call: wire.Dispose(self._channel, call, timeout), timeout)
+            self._call(lambda call, at: wire.Dispose(at, call, timeout), patience)
         except ConnectionLostError:
             return
-        self._hearing.do(partial(self._end, f"the machine {self.id} is disposed"))
 
     def close(self) -> None:
         """End the connection only; the machine lives on."""
-        self._client.leave(self._channel)
+        why = f"the connection to {self.id} was closed"
+        self._client.leave(self._home.channel)
         if self._owns_client:
-            self._client.lose(ConnectionLostError(f"the connection to {self._client.name} was closed"))
-        self.lost(f"the connection to {self.id} was closed")
+            self._client.lose(ConnectionLostError(why))
+        self.lost(why)
 
     def __enter__(self) -> Self:
         return self
@@ -757,9 +782,7 @@ class RemoteMachine(Mirror):
 
     def __reduce__(self) -> tuple[object, ...]:
         if self.place is None:
-            raise NotSerialisableError(
-                f"the proxy of {self.id} can only travel within its network"
-            )
+            raise NotSerialisableError(f"the proxy of {self.id} can only travel within its network")
         return _revive, (self.place.address, self.id)
 
     def _fork_failed(self, error: Exception) -> None:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
-from asyncmachine.errors import MachineError
+from asyncmachine.errors import MachineError, UnknownStateError
 from asyncmachine.logs import log_warning
 from asyncmachine.machine import Machine
 from asyncmachine.net import wire
 from asyncmachine.net.carriers.socket import carrier_for, listen, parse, secure
 from asyncmachine.net.client import Client
 from asyncmachine.net.dialling import Dialler
-from asyncmachine.net.errors import ConnectionLostError, UnknownMachineError
+from asyncmachine.net.errors import ConnectError, ConnectionLostError, UnknownMachineError
+from asyncmachine.net.gate import Gate
 from asyncmachine.net.greeting import greet_server
 from asyncmachine.net.machines import Machines
 from asyncmachine.net.remote import RemoteMachine
-from asyncmachine.net.schemas import known_digests
+from asyncmachine.net.schemas import known_schemas
 from asyncmachine.net.session import Policy, Session
 from asyncmachine.net.states import ServerStates
 from asyncmachine.net.values import Values
@@ -26,7 +28,6 @@ from asyncmachine.threads import run_elsewhere
 from asyncmachine.watchdog import Watch
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterable
     from ssl import SSLContext
     from types import TracebackType
@@ -109,7 +110,7 @@ class Server:
                 timeout=GREETING_TIMEOUT,
                 resume=self._received,
             )
-        except (MachineError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever a stranger brings about
             sock.close()
             if not self._closed:
                 log_warning(self.address, f"a client was refused: {error}")
@@ -120,17 +121,22 @@ class Server:
                 self._greeting.discard(accepted)
         with self._lock:
             session = self._sessions.get(greeted.session) if greeted.resumed else None
-            if session is None:
-                session = self._new_session()
-                self._sessions[greeted.session] = session
-            closed = self._closed
-        if closed:
+            if session is None and not self._closed:
+                session = self._sessions[greeted.session] = self._new_session()
+        if session is None:
             sock.close()
             return
         self.machine.add("ClientConnected")
-        session.link.attach(
-            carrier_for(sock), peer_received=greeted.received, peer_max_frame=greeted.max_frame
-        )
+        try:
+            session.link.attach(
+                carrier_for(sock),
+                peer_received=greeted.received,
+                peer_max_frame=greeted.max_frame,
+            )
+        except (MachineError, OSError) as error:  # closed, or never the session that it says
+            sock.close()
+            self._went_down(session, error)
+            return
         if greeted.resumed:
             session.resumed()
         session.link.start_reading()
@@ -187,9 +193,11 @@ class Server:
             greeting = list(self._greeting)
         self._listener.close()
         for sock in greeting:
-            sock.close()
-        for session in sessions:
-            session.close()
+            try:
+                sock.shutdown(socket.SHUT_RDWR)  # who greets wakes, and closes it
+            except OSError:
+                pass
+        _all_at_once([session.close for session in sessions])
         self.machine.add("Closed")
 
     def __enter__(self) -> Self:
@@ -205,6 +213,25 @@ class Server:
 
     def __repr__(self) -> str:
         return f"<Server {self.address}>"
+
+
+def _all_at_once(jobs: list[Callable[[], object]]) -> None:
+    """Do all of them, so that one that takes long does not make the others wait."""
+    gates = []
+    for job in jobs[1:]:
+        gates.append(gate := Gate())
+        run_elsewhere(partial(_do, job, gate))
+    for job in jobs[:1]:
+        job()
+    for gate in gates:
+        gate.wait()
+
+
+def _do(job: Callable[[], object], gate: Gate) -> None:
+    try:
+        job()
+    finally:
+        gate.open()
 
 
 def serve(
@@ -252,14 +279,7 @@ def serve(
 
     """
     offered = [machines] if isinstance(machines, Machine) else list(machines)
-    states: frozenset[str] | None = None
-    if allow is not None:
-        states = frozenset() if allow == "read" else frozenset(
-            (allow,) if isinstance(allow, str) else allow
-        )
-        for name in states:
-            if not any(machine.has(name) for machine in offered):
-                offered[0].schema.position(name)
+    states = None if allow is None else _allowed(offered, allow)
     return Server(
         Machines(offered),
         address,
@@ -269,6 +289,17 @@ def serve(
         tls=tls,
         max_frame=max_frame,
     )
+
+
+def _allowed(offered: list[Machine], allow: Iterable[str]) -> frozenset[str]:
+    if allow == "read":
+        return frozenset()
+    states = frozenset((allow,) if isinstance(allow, str) else allow)
+    known = dict.fromkeys(name for machine in offered for name in machine.schema.names)
+    for name in states:
+        if name not in known:
+            raise UnknownStateError(name, known, "allow")
+    return states
 
 
 def connect(
@@ -316,15 +347,17 @@ def connect(
         on_down=dialler.went_down,
     )
     dialler.connect(client)
+    known = known_schemas()  # held until the answer is there
     try:
         reply = client.call(
-            lambda call: wire.Open(call, machine_id or "", known=known_digests()), timeout
+            lambda call: wire.Open(call, machine_id or "", known=list(known)), timeout
         )
         assert isinstance(reply, wire.Opened)
         return RemoteMachine(client, reply, owns_client=True)
     except BaseException as error:
-        dialler.stop()
         client.lose(ConnectionLostError(str(error)))
         if isinstance(error, UnknownMachineError):
             raise UnknownMachineError(f"{address}: {error}") from None
+        if isinstance(error, TimeoutError | ConnectionLostError):
+            raise ConnectError(f"{address}: {error}") from error
         raise

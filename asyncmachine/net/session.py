@@ -4,7 +4,8 @@ Guarantees: what comes through a link is seen to in order, on the thread that re
 handler keeps that thread for longer than ``PATIENCE``, another one goes on with what
 comes after, so a slow handler delays its own machine and nobody else. Clocks and
 acknowledgements are told at the end of each batch; what changes otherwise is told at
-once, but not more often than every ``PACE`` seconds, and only when the link takes it.
+once, but not more often than every ``PACE`` seconds, and only when the link takes it. A
+client that asks and does not read is disconnected once ``outbox_limit`` messages wait.
 
 Assumes that ``list`` and ``deque`` operations are atomic.
 """
@@ -17,6 +18,7 @@ from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from asyncmachine.errors import MachineError
 from asyncmachine.logs import log_exception, log_warning
 from asyncmachine.net import wire
 from asyncmachine.net.errors import (
@@ -35,8 +37,9 @@ from asyncmachine.net.schemas import packed
 from asyncmachine.net.subscription import Subscription
 from asyncmachine.net.values import describe_error, rebuild_error
 from asyncmachine.oneshot import Sleeper
-from asyncmachine.relations import SET
+from asyncmachine.relations import ADD, SET
 from asyncmachine.results import EXECUTED as _EXECUTED
+from asyncmachine.schema import EXCEPTION
 from asyncmachine.threads import run_elsewhere
 from asyncmachine.transition import Cause
 from asyncmachine.watchdog import Watch
@@ -129,6 +132,8 @@ class Session:
         values: packs and unpacks args.
         policy: what the other side may do.
         on_down: called when the connection is down, with the error.
+        retain: whether the link may be resumed with another carrier.
+        max_frame: bytes that a frame of the other side may have.
         extra: how to see to messages of other kinds.
 
     """
@@ -147,9 +152,7 @@ class Session:
         self.machines = machines
         self.values = values
         self.policy = policy
-        self.link = Link(
-            self._take, partial(on_down, self), retain=retain, max_frame=max_frame
-        )
+        self.link = Link(self._take, partial(on_down, self), retain=retain, max_frame=max_frame)
         self.link.on_writable = self.flush
         self._channels: dict[int, _Channel] = {}
         self._told_schemas: set[bytes] = set()
@@ -200,7 +203,12 @@ class Session:
         try:
             self.link.post(message)
         except ConnectionLostError:
-            pass
+            return
+        self._check_room()
+
+    def _check_room(self) -> None:
+        if self.link.pending > self.policy.outbox_limit:
+            self._overflow(f"{self.policy.outbox_limit} messages were waiting to be read")
 
     # Reading ------------------------------------------------------------------------------
 
@@ -215,7 +223,7 @@ class Session:
         messages, inside = batch.messages, batch.inside
         try:
             watch.start()
-            while batch.at < len(messages):
+            while batch.at < len(messages) and not self.link.is_closed:
                 message = messages[batch.at]
                 batch.at += 1
                 inside.append(None)
@@ -240,11 +248,18 @@ class Session:
         except ProtocolError as error:
             log_warning(self.name, f"closing the connection: {error}")
             self.link.abandon(str(error))
+        except MachineError as error:
+            self._refuse(message, error)
         except Exception as error:  # noqa: BLE001 - one message must not end the others
             log_exception("error at a %s", type(message).__name__, error=error)
-            call = getattr(message, "call", 0)
-            if call:
-                self._fail(call, error)
+            self._refuse(message, error)
+
+    def _refuse(self, message: wire.Message, error: Exception) -> None:
+        call = getattr(message, "call", 0)
+        if call:
+            self._fail(call, error)
+        elif not isinstance(error, UnknownMachineError):  # it has gone on the way
+            log_warning(self.name, f"a {type(message).__name__} was refused: {error}")
 
     def _late(self, batch: _Batch) -> None:
         """Have another thread go on, if the one that reads has been inside one message."""
@@ -305,22 +320,31 @@ class Session:
                 return
             if isinstance(what, Feed):
                 what.flush()
-            elif what in self._inlets:
-                count, refused = what.report()
-                self.post(wire.Applied(self._inlets[what], count, refused))
+            elif (number := self._inlets.get(what)) is not None:
+                self.link.cork()  # nothing is written while the inlet is locked
+                try:
+                    what.report(partial(self._applied, number))
+                finally:
+                    self.link.uncork()
+
+    def _applied(self, channel: int, count: int, refused: list[wire.Refusal]) -> None:
+        self.post(wire.Applied(channel, count, refused))
 
     def _answer(self, channel: int, call: int, result: Result) -> None:
-        if not result:
-            self.post(wire.Canceled(call, result.why))
-            return
         found = self._channels.get(channel)
-        if found is None or found.feed is None:
+        feed = None if found is None else found.feed
+        if not result:
+            if feed is not None:
+                feed.flush()  # a handler's error may have activated Exception
+            self.post(wire.Canceled(call, result.why))
+        elif feed is None:
             self.post(wire.Done(call, channel))
         else:
-            found.feed.done(call)
+            feed.done(call)
+            self._check_room()
 
     def _fail(self, call: int, error: BaseException) -> None:
-        kind = type(error).__name__ if type(error).__module__.endswith("net.errors") else ""
+        kind = type(error).__name__ if type(error).__module__ == RemoteError.__module__ else ""
         self.post(wire.Failed(call, kind or "RemoteError", describe_error(error)))
 
     # Channels -----------------------------------------------------------------------------
@@ -381,6 +405,7 @@ class Session:
         feed = self._channel(message.channel).feed
         if feed is not None:
             feed.tell_whole()
+            self._check_room()
 
     # Mutations ----------------------------------------------------------------------------
 
@@ -405,9 +430,7 @@ class Session:
             return
         inlet = channel.inlet
         states = channel.named.get(message.states) or channel.names(message.states)
-        if not 0 <= message.kind < len(wire.KINDS):
-            raise ProtocolError(f"there is no kind of mutation {message.kind}")
-        kind = wire.KINDS[message.kind]
+        kind = _kind(message.kind)
         args: dict[str, object] = {}
         if message.args or self.policy.allow is not None:
             try:
@@ -417,10 +440,10 @@ class Session:
                 if call:
                     self._fail(call, error)
                 else:
-                    inlet.refuse(call, str(error), type(error).__name__)
+                    inlet.refuse(str(error), type(error).__name__)
                 return
             failure = args.get("error")
-            if isinstance(failure, RemoteError) and "Exception" in states:
+            if isinstance(failure, RemoteError) and EXCEPTION in states:
                 channel.machine.error = failure
         inlet.take(call, kind, states, args, passed, cause)
 
@@ -441,7 +464,7 @@ class Session:
         assert isinstance(message, wire.Ask)
         channel = self._channel(message.channel)
         machine, states = channel.machine, channel.names(message.states)
-        kind = wire.KINDS[message.kind]
+        kind = _kind(message.kind)
         self._check_allowed(machine, kind, states)
         asked = {"add": machine.can_add, "remove": machine.can_remove, "set": machine.can_set}
         self._answer(
@@ -457,7 +480,19 @@ class Session:
             raise NotAllowedError("eval is not allowed here; serve(..., allow_eval=True) allows it")
         function = find_function(message.function)
         machine = channel.machine
-        value = machine.eval(lambda: function(machine), message.timeout)
+        begun: list[None] = []
+
+        def run() -> object:
+            begun.append(None)
+            return function(machine)
+
+        try:
+            value = machine.eval(run, message.timeout)
+        except TimeoutError as error:
+            if begun:  # it is the function's own
+                raise
+            self.post(wire.Failed(message.call, "TimeoutError", describe_error(error)))
+            return
         data = self.values.pack_value(value, f"what {message.function} returned")
         if channel.feed is not None:
             channel.feed.flush()
@@ -466,12 +501,12 @@ class Session:
     def _sync(self, message: wire.Message) -> None:
         assert isinstance(message, wire.Sync)
         channel = self._channel(message.channel)
-        number, call = message.channel, message.call
+        answer = partial(self._answer, message.channel, message.call, _EXECUTED)
         if message.idle:
-            waiter = channel.machine.when_queue_empty()
-            waiter.on_done(lambda _: self._answer(number, call, _EXECUTED))
+            idle = channel.machine.when_queue_empty
+            channel.inlet.after(lambda: idle().on_done(lambda _: answer()))
         else:
-            self._answer(number, call, _EXECUTED)
+            answer()
 
     def _dispose(self, message: wire.Message) -> None:
         assert isinstance(message, wire.Dispose)
@@ -480,20 +515,33 @@ class Session:
             raise NotAllowedError("disposing a machine is not allowed here")
 
         def dispose() -> None:
-            machine.dispose(message.timeout)
-            self._answer(message.channel, message.call, _EXECUTED)
+            try:
+                machine.dispose(message.timeout)
+            except Exception as error:  # noqa: BLE001 - told to who asked for it
+                log_exception("error when disposing %s", machine.id, error=error)
+                self._refuse(message, error)
+            else:
+                self._answer(message.channel, message.call, _EXECUTED)
 
         run_elsewhere(dispose)
 
     def _told(self, message: wire.Message) -> None:
         assert isinstance(message, wire.Told)
-        self._channel(message.channel).machine.add_error(rebuild_error(message.error))
+        machine = self._channel(message.channel).machine
+        self._check_allowed(machine, ADD, (EXCEPTION,))
+        machine.add_error(rebuild_error(message.error))
 
     # Events -------------------------------------------------------------------------------
 
     def _subscribe(self, message: wire.Message) -> None:
         assert isinstance(message, wire.Subscribe)
         channel = self._channel(message.channel)
+        names = channel.names(message.bring_up)
+        if any(f"{name}_state" not in message.names for name in names):
+            raise ProtocolError("a state is to be brought up that nobody subscribes to")
+        before = channel.subscriptions.pop(message.number, None)
+        if before is not None:  # asked for again, for the answer was lost
+            before.close()
         channel.subscriptions[message.number] = Subscription(
             channel.machine,
             message,
@@ -506,6 +554,8 @@ class Session:
         self._answer(message.channel, message.call, _EXECUTED)
 
     def _overflow(self, reason: str) -> None:
+        if self.link.is_closed:
+            return
         log_warning(self.name, f"disconnected, for it does not keep up: {reason}")
         run_elsewhere(partial(self.link.abandon, f"too slow: {reason}"))
 
@@ -520,3 +570,10 @@ class Session:
         subscription = self._channel(message.channel).subscriptions.get(message.number)
         if subscription is not None:
             subscription.consumed(message.count)
+            self._check_room()
+
+
+def _kind(number: int) -> str:
+    if not 0 <= number < len(wire.KINDS):
+        raise ProtocolError(f"there is no kind of mutation {number}")
+    return wire.KINDS[number]

@@ -3,7 +3,8 @@
 Guarantees: events are sent in the order they happened. Who hears them may have so many
 unread (``EVENT_WINDOW``); the rest is kept here, up to ``outbox_limit``. Then a pipe takes
 no more, delivers what it kept and ends, and its machine is told; any other subscription
-ends the link. Nothing here waits for the link.
+ends the link. Nothing here waits for the link; what is posted is posted under the lock, so that
+nothing overtakes it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 from collections import deque
 from threading import Lock
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from asyncmachine.errors import PipeOverflowError
 from asyncmachine.logs import log_warning
@@ -72,6 +75,7 @@ class Subscription:
         self._outbox: deque[bytes] = deque()
         self._sent = self._consumed = 0
         self._over = False
+        self._binding: Binding | None = None
         self._binding = self._begin()
 
     def _begin(self) -> Binding:
@@ -87,7 +91,8 @@ class Subscription:
 
     def close(self) -> None:
         """Tell nothing any more."""
-        self._binding.unbind()
+        if self._binding is not None:
+            self._binding.unbind()
         with self._lock:
             self._over = True
             self._outbox.clear()
@@ -104,12 +109,10 @@ class Subscription:
         machine = self._machine
         for position in self._wish.bring_up:
             if machine.active_mask() >> position & 1:
-                number = self._wish.names.index(f"{machine.schema.names[position]}_state")
-                tick = machine.tick_at(position)
                 wish = self._wish
-                self._put(
-                    encode(Event(wish.channel, wish.number, number, 0, (position,), tick, 0))
-                )
+                number = wish.names.index(f"{machine.schema.names[position]}_state")
+                tick = machine.tick_at(position)
+                self._put(encode(Event(wish.channel, wish.number, number, 0, (position,), tick, 0)))
 
     def tell(self, number: int, name: str, tx: Transition, tick: int) -> None:
         """Tell of one transition.
@@ -149,7 +152,7 @@ class Subscription:
 
     def _packed(self, tx: Transition, name: str) -> bytes | None:
         """Pack the args; None if that can not be, and its pipe leaves this one out."""
-        args = {key: value for key, value in tx.args.items() if key != "source"}
+        args = tx.args
         try:
             return self._values.pack(args)
         except NotSerialisableError as error:
@@ -162,28 +165,48 @@ class Subscription:
             return data
 
     def _put(self, data: bytes) -> None:
+        self._tell_clocks()
         with self._lock:
             if self._over:
                 return
-            if self._outbox or self._sent - self._consumed >= EVENT_WINDOW:
-                if len(self._outbox) < self._limit:
-                    self._outbox.append(data)
-                    return
-                self._over = True
+            if not self._outbox and self._sent - self._consumed < EVENT_WINDOW:
+                left_out = self._post_locked(data)
+            elif len(self._outbox) < self._limit:
+                self._outbox.append(data)
+                return
             else:
-                self._sent += 1
-        if self._over:
+                self._over = True
+                left_out = None
+        if left_out is not None:
+            self._tell_of(left_out)
+        elif self._over:
             self._overflowed()
-        else:
-            self._post(data)
 
-    def _post(self, data: bytes) -> None:
+    def _tell_clocks(self) -> None:
         if self._feed is not None:
             self._feed.flush()
+
+    def _post_locked(self, data: bytes) -> NotSerialisableError | None:
+        """Send an event; if it is too large, leave out its args or, for a pipe, all of it."""
         try:
             self._link.post_encoded(data, now=False)
+        except NotSerialisableError as error:
+            if not self._wish.pipe:
+                self._link.post_encoded(_without_args(data), now=False)
+                self._sent += 1
+            return error
         except ConnectionLostError:
             pass  # nobody is there to be told
+        self._sent += 1
+        return None
+
+    def _tell_of(self, error: NotSerialisableError) -> None:
+        names = ", ".join(self._wish.names)
+        if self._wish.pipe:
+            text = f"an activation of {names} was not piped, for its args are too large: {error}"
+            self._machine.add_error(NotSerialisableError(text))
+        else:
+            log_warning(self._machine.id, f"{names} is told without its args: {error}")
 
     def _overflowed(self) -> None:
         machine = self._machine
@@ -191,22 +214,32 @@ class Subscription:
         if not self._wish.pipe:
             self._overflow(what)
             return
-        self._binding.unbind()
+        if self._binding is not None:
+            self._binding.unbind()
         machine.add_error(PipeOverflowError(f"{what}: the pipe takes no more, and closes"))
 
     def consumed(self, count: int) -> None:
         """Take note that so many have been read, and send more."""
-        ready: list[bytes] = []
+        self._tell_clocks()
+        left_out: list[NotSerialisableError] = []
         with self._lock:
-            self._consumed = max(self._consumed, count)
+            # Not more than were sent: who is told again from the start may count on.
+            self._consumed = min(max(self._consumed, count), self._sent)
+            left = len(self._outbox)
             while self._outbox and self._sent - self._consumed < EVENT_WINDOW:
-                ready.append(self._outbox.popleft())
-                self._sent += 1
-            ended = self._over and not self._outbox and bool(ready)
-        for data in ready:
-            self._post(data)
-        if ended and self._wish.pipe:
-            self._post(encode(Overflowed(self._wish.channel, self._wish.number)))
+                error = self._post_locked(self._outbox.popleft())
+                if error is not None:
+                    left_out.append(error)
+            if self._over and left and not self._outbox and self._wish.pipe:
+                self._post_locked(encode(Overflowed(self._wish.channel, self._wish.number)))
+        for error in left_out:
+            self._tell_of(error)
+
+
+def _without_args(data: bytes) -> bytes:
+    event = msgspec.msgpack.decode(data, type=Event)
+    event.args = b""
+    return encode(event)
 
 
 class _Forwarder(Tracer):

@@ -36,6 +36,11 @@ _ERROR: Final = 2
 _NAIVE: Final = 3
 
 _encode: Final = msgspec.msgpack.Encoder().encode
+# What decoding may raise, also in the __post_init__ of a wire type.
+_UNREADABLE: Final = (msgspec.MsgspecError, ValueError, TypeError, KeyError, RecursionError)
+# Texts of errors are cut, so that they always travel.
+_MOST_MESSAGE: Final = 32768
+_MOST_NOTES: Final = 16
 # Text that a traceback may have; deeper ones are cut.
 _MOST_TRACEBACK: Final = 65536
 
@@ -68,6 +73,11 @@ class Values:
                 msg = f"there are two wire types of the name {name!r}"
                 raise ValueError(msg)
         self._names = {each: name for name, each in self._types.items()}
+        self._decoders = {
+            name: msgspec.msgpack.Decoder(each).decode
+            for name, each in self._types.items()
+            if not issubclass(each, Enum)
+        }
         self._encoder = msgspec.msgpack.Encoder(enc_hook=_refuse)
         self._decode = msgspec.msgpack.Decoder(dict[str, object], ext_hook=self._revive).decode
         self._decode_any = msgspec.msgpack.Decoder(ext_hook=self._revive).decode
@@ -85,7 +95,12 @@ class Values:
             name: value if type(value) in _SCALARS else self._ready(value, name)
             for name, value in args.items()
         }
-        return self._bytes(ready, "args")
+        try:
+            return self._encoder.encode(ready)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            for name, value in ready.items():
+                self._bytes(value, name)  # names the culprit
+            raise NotSerialisableError(f"the args can not travel: {error}") from error
 
     def unpack(self, data: bytes) -> dict[str, object]:
         """Give args back.
@@ -98,7 +113,7 @@ class Values:
             return {}
         try:
             return self._decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        except _UNREADABLE as error:
             raise NotSerialisableError(f"args that can not be read: {error}") from error
 
     def pack_value(self, value: object, where: str) -> bytes:
@@ -109,7 +124,7 @@ class Values:
         """Give one value back."""
         try:
             return self._decode_any(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        except _UNREADABLE as error:
             raise NotSerialisableError(f"a value that can not be read: {error}") from error
 
     def without_what_stays(self, args: Mapping[str, object]) -> tuple[bytes, list[str]]:
@@ -156,6 +171,9 @@ class Values:
             return str(value)
         if isinstance(value, bytearray | memoryview):
             return bytes(value)
+        if isinstance(value, int | float) and not isinstance(value, Enum):
+            # Other people's numbers, as those of numpy.
+            return self._ready(float(value) if isinstance(value, float) else int(value), where)
         raise NotSerialisableError(_refusal(value, where))
 
     def _ready_items(self, items: Iterable[object], where: str) -> list[object]:
@@ -176,7 +194,13 @@ class Values:
             raise NotSerialisableError(f"{where} contains itself, or is too deep") from error
 
     def _typed(self, value: object, where: str) -> object:
-        body = msgspec.Raw(self._bytes(value, where))
+        if isinstance(value, Enum):
+            # By its name, for its value may be anything; a flag may have none.
+            named = type(value).__members__.get(value.name or "") is value
+            item: object = [value.name] if named else self._ready(value.value, where)
+            body = msgspec.Raw(self._bytes(item, where))
+        else:
+            body = msgspec.Raw(self._bytes(value, where))
         return msgspec.msgpack.Ext(_TYPED, _encode([self._names[type(value)], body]))
 
     def _revive(self, code: int, data: memoryview) -> object:
@@ -188,7 +212,10 @@ class Values:
                 raise NotSerialisableError(
                     f"{name} is not among the wire_types of the receiver{near}"
                 )
-            return msgspec.msgpack.decode(body, type=kind)
+            if issubclass(kind, Enum):
+                item = msgspec.msgpack.decode(body)
+                return kind[item[0]] if isinstance(item, list) else kind(item)
+            return self._decoders[name](body)
         if code == _ERROR:
             return rebuild_error(msgspec.msgpack.decode(data, type=ErrorInfo))
         if code == _NAIVE:
@@ -222,16 +249,33 @@ def describe_error(error: BaseException) -> ErrorInfo:
 
     """
     if isinstance(error, RemoteError):
-        return ErrorInfo(error.type_name, error.message, list(error.notes), _traceback(error))
+        return ErrorInfo(
+            _cut(error.type_name), _cut(error.message), _cut_notes(error.notes), _traceback(error)
+        )
     message = described(error).partition(": ")[2]
-    notes = [str(note) for note in getattr(error, "__notes__", ())]
-    return ErrorInfo(type(error).__qualname__, message, notes, _traceback(error))
+    notes = getattr(error, "__notes__", ())
+    return ErrorInfo(
+        _cut(type(error).__qualname__), _cut(message), _cut_notes(notes), _traceback(error)
+    )
+
+
+def _cut(text: str) -> str:
+    """Cut what is too long, and replace what is no text."""
+    text = text if len(text) <= _MOST_MESSAGE else f"{text[:_MOST_MESSAGE]}…"
+    return text.encode(errors="replace").decode()
+
+
+def _cut_notes(notes: object) -> list[str]:
+    """Give the last notes, as they have room together."""
+    if not isinstance(notes, list | tuple):
+        return []
+    return [_cut(str(note)) for note in notes[-_MOST_NOTES:]]
 
 
 def rebuild_error(info: ErrorInfo) -> RemoteError:
     """Give the error that a description tells of, with its traceback."""
     error = RemoteError(info.type_name, info.message, info.notes)
-    if info.traceback:
+    if info.traceback and len(info.traceback) <= _MOST_TRACEBACK:
         try:
             built = Traceback.from_dict(json.loads(info.traceback))
             error.__traceback__ = built.as_traceback()

@@ -11,27 +11,31 @@ from typing import TYPE_CHECKING, Final
 
 from asyncmachine.errors import hint
 from asyncmachine.tools.command import Command, CommandError
+from asyncmachine.tools.connecting import CONNECT
 from asyncmachine.tools.inspection import INSPECT
+from asyncmachine.tools.serving import HOST, SERVE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS: Final[tuple[Command, ...]] = (INSPECT,)
+COMMANDS: Final[tuple[Command, ...]] = (INSPECT, SERVE, CONNECT, HOST)
 
 _DESCRIPTION: Final = """\
 Tools for asyncmachine, relational state machines for plain threaded Python.
 'am COMMAND --help' says what a command does, with examples.
 """
 _USAGE_ERROR: Final = 2  # as argparse has it
+_INTERRUPTED: Final = 130  # as a shell says it of Ctrl-C
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``am`` with some arguments, those of the process by default.
 
     Returns:
-        The exit code: 0, what the command says, or 2 after a mistake of the user.
+        The exit code: 0, what the command says, 2 after a mistake of the user, or 130
+        after Ctrl-C.
 
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -50,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CommandError as error:
         print(f"am: error: {error}", file=sys.stderr)
         return _USAGE_ERROR
+    except KeyboardInterrupt:
+        return _INTERRUPTED
 
 
 def _check_command(word: str) -> None:

@@ -15,7 +15,7 @@ from asyncmachine import Machine, Schema, State, States
 from asyncmachine.errors import SchemaError, hint
 from asyncmachine.tools.command import CommandError
 
-__all__ = ["find_object", "find_states"]
+__all__ = ["find_machine", "find_object", "find_states"]
 
 _WANTED: Final = "a States class, a mapping of states, a Schema or a Machine"
 
@@ -41,6 +41,32 @@ def find_states(target: str) -> Schema | Machine:
         raise CommandError(f"{target} is no valid schema: {error}") from error
     offer = _offer(_find_module(target.partition(":")[0]))
     raise CommandError(f"{target} is {_kind(found)}, but {_WANTED} is needed{offer}")
+
+
+def find_machine(target: str) -> Machine:
+    """Give the machine that ``MODULE:NAME`` names, or one that is built from it.
+
+    A function is called, without arguments, and has to return a machine. A machine that is
+    built from a schema has NAME as its id.
+
+    Raises:
+        CommandError: if there is no such thing, or no machine comes of it.
+
+    """
+    found = find_object(target)
+    if not callable(found) or (isinstance(found, type) and issubclass(found, States)):
+        states = find_states(target)
+        if isinstance(states, Machine):
+            return states
+        return Machine(states, id=target.partition(":")[2])
+    try:
+        built = found()
+    except (Exception, SystemExit) as error:
+        last = "".join(traceback.format_exception_only(error)).strip()
+        raise CommandError(f"calling {target} failed: {last}{_where(error)}") from error
+    if not isinstance(built, Machine):
+        raise CommandError(f"{target} returned no Machine but a {type(built).__name__}")
+    return built
 
 
 def find_object(target: str) -> object:
@@ -99,13 +125,17 @@ def _no_module(name: str) -> str:
 
 def _failed_import(name: str, error: BaseException) -> str:
     last = "".join(traceback.format_exception_only(error)).strip()
+    return f"importing {name} failed: {last}{_where(error)}"
+
+
+def _where(error: BaseException) -> str:
+    """Where in the user's code an error was raised, if it came that far."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if "importlib" not in frame.filename and frame.filename != __file__
     ]
-    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    return f"importing {name} failed: {last}{where}"
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 
 def _no_name(module_name: str, name: str, owner: object) -> str:

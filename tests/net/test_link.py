@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -53,6 +54,7 @@ class End:
         self.got: list[int] = []
         self.volatile: list[int] = []
         self.downs: list[Exception | None] = []
+        self.posted = self.corks = 0
         self.changed = threading.Condition()
         self.on_got: Callable[[list[Message]], bool] = lambda messages: True
         self.link = Link(self.on_messages, self.on_down, **options)
@@ -71,6 +73,25 @@ class End:
         with self.changed:
             self.downs.append(error)
             self.changed.notify_all()
+
+    def play(self, what: str, n: int) -> None:
+        """Do one step of a random play."""
+        if what in {"post", "later"}:
+            for _ in range(n):
+                self.posted += 1
+                self.link.post(counted(self.posted), now=what == "post")
+        elif what == "large":
+            self.posted += 1
+            self.link.post(counted(self.posted, n))
+        elif what == "volatile":
+            for i in range(n):
+                self.link.post_volatile(volatile(i))
+        elif what == "cork":
+            self.corks += 1
+            self.link.cork()
+        elif self.corks:
+            self.corks -= 1
+            self.link.uncork()
 
     def until(self, condition: Callable[[], object]) -> None:
         with self.changed:
@@ -227,39 +248,26 @@ def test_counted_messages_arrive_once_and_in_order_whatever_happens(
         a, b = End(stealing=stealing), End()
         stack.enter_context(closing(a, b))
         join(a, b)
-        posted = {a: 0, b: 0}
-        corks = {a: 0, b: 0}
         for end, (what, n) in interleaved(a, b, here, there):
-            if what in {"post", "later"}:
-                for _ in range(n):
-                    posted[end] += 1
-                    end.link.post(counted(posted[end]), now=what == "post")
-            elif what == "large":
-                posted[end] += 1
-                end.link.post(counted(posted[end], n))
-            elif what == "volatile":
-                for i in range(n):
-                    end.link.post_volatile(volatile(i))
-            elif what == "cork":
-                corks[end] += 1
-                end.link.cork()
-            elif what == "uncork" and corks[end]:
-                corks[end] -= 1
-                end.link.uncork()
-            elif what == "drop":
-                end.link.detach()
-            elif what == "join":
-                join(a, b)
-            elif what == "cut":
-                join(a, b, cut=n)
-        for end, n in corks.items():
-            for _ in range(n):
-                end.link.uncork()
+            if what in {"drop", "join", "cut"}:
+                reconnect(a, b, what, n, end)
+            else:
+                end.play(what, n)
+        for end in (a, b):
+            while end.corks:
+                end.play("uncork", 0)
         join(a, b)
         for end, other in ((a, b), (b, a)):
-            want = posted[other]
+            want = other.posted
             end.until(lambda end=end, want=want: len(end.got) >= want)  # type: ignore[misc]
             assert end.got == list(range(1, want + 1))
+
+
+def reconnect(a: End, b: End, what: str, n: int, end: End) -> None:
+    if what == "drop":
+        end.link.detach()
+    else:
+        join(a, b, cut=n or None)
 
 
 def interleaved(
@@ -374,13 +382,16 @@ def test_a_peer_that_reads_nothing_is_abandoned_all_the_same(
 ) -> None:
     monkeypatch.setattr(link_module, "_ABANDONING", 0.02)
     monkeypatch.setattr(link_module, "_CLOSING", 0.02)
-    for ended in (lambda link: link.abandon("too slow"), lambda link: link.close()):
+    for abandoned in (True, False):
         a, b = End(), End()
         join(a, b, read=False)
         a.link.start_reading()
         for i in range(200):
             a.link.post(counted(i, 50_000))
-        ended(a.link)
+        if abandoned:
+            a.link.abandon("too slow")
+        else:
+            a.link.close()
         a.until(lambda a=a: a.downs == [None])  # type: ignore[misc]
         b.link.detach()
 
@@ -640,12 +651,12 @@ def test_carriers_change_while_threads_post_and_read() -> None:
     for stealing in (False, True):
         a, b = End(stealing=stealing), End()
         with switching_often(), closing(a, b):
-            posters = [
-                start(
-                    lambda end=end: [end.link.post(counted(i), now=i % 5 > 0) for i in range(3000)]
-                )  # type: ignore[misc]
-                for end in (a, b)
-            ]
+
+            def poster(end: End) -> None:
+                for i in range(3000):
+                    end.link.post(counted(i), now=i % 5 > 0)
+
+            posters = [start(partial(poster, end)) for end in (a, b)]
             for _ in range(40):
                 join(a, b)
             for each in posters:
@@ -956,7 +967,12 @@ def test_an_interrupt_while_writing_breaks_the_connection_and_loses_nothing() ->
 def test_other_kinds_of_messages_pass() -> None:
     got: list[Message] = []
     a, b = End(), End()
-    link = Link(lambda messages: not got.extend(messages), b.on_down)
+
+    def note(messages: list[Message]) -> bool:
+        got.extend(messages)
+        return True
+
+    link = Link(note, b.on_down)
     with closing(a):
         left, right = sockets()
         a.link.attach(Plain(left))

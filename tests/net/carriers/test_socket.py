@@ -7,7 +7,7 @@ import socket
 import ssl
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -74,20 +74,25 @@ def tls_pair(tls: Contexts) -> tuple[Carrier, Carrier]:
 
 @pytest.fixture(params=["plain", "tcp", "tls"])
 def pair(request: pytest.FixtureRequest, tls: Contexts) -> Iterator[tuple[Carrier, Carrier]]:
-    make = {"plain": plain_pair, "tcp": tcp_pair, "tls": partial(tls_pair, tls)}
+    make: dict[str, Callable[[], tuple[Carrier, Carrier]]] = {
+        "plain": plain_pair,
+        "tcp": tcp_pair,
+        "tls": partial(tls_pair, tls),
+    }
     ours, theirs = make[request.param]()
     yield ours, theirs
     ours.close()
     theirs.close()
 
 
-def send_all(carrier: Carrier, data: bytes) -> None:
+def send_all(carrier: Carrier, data: bytes) -> bytes:
     view = memoryview(data)
     while view:
         sent = carrier.send(view)
         view = view[sent:]
         if not sent:
             assert carrier.wait_writable(PATIENCE)
+    return b""
 
 
 def receive_all(carrier: Carrier, size: int) -> bytes:
@@ -113,8 +118,8 @@ def test_much_goes_both_ways_at_once(pair: tuple[Carrier, Carrier]) -> None:
     ours, theirs = pair
     there, back = os.urandom(3_000_000), os.urandom(3_000_000)
     done = together(
-        lambda: send_all(ours, there) or b"",
-        lambda: send_all(theirs, back) or b"",
+        lambda: send_all(ours, there),
+        lambda: send_all(theirs, back),
         lambda: receive_all(theirs, len(there)),
         lambda: receive_all(ours, len(back)),
     )
