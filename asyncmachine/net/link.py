@@ -398,7 +398,7 @@ class Link(Writer):
             self._outgoing.received += count
             if self._retain and (self.received >= self._ack_at or self._unacked_bytes >= ACK_BYTES):
                 self._ack_at = self.received + ACK_EVERY
-                self._unacked_bytes = 0
+                self._unacked_bytes = connection.frames.incomplete
                 self._outgoing.ack_due = True
                 self._write()
         return self._on_messages(messages) if messages else True

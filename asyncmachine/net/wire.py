@@ -619,6 +619,11 @@ class FrameReader:
         self.max_frame = max_frame
         self._buffer = bytearray()
 
+    @property
+    def incomplete(self) -> int:
+        """How many bytes there are of a frame that has not arrived as a whole."""
+        return len(self._buffer)
+
     def feed(self, data: bytes) -> list[tuple[int, list[Message]]]:
         """Take what has arrived; give the frames that are complete by now.
 

@@ -101,7 +101,7 @@ def test_ctrl_c_ends_it_and_every_process_that_it_started() -> None:
         os.close(theirs)
         try:
             heard = b""
-            while b"round" not in heard:
+            while b"round 3 " not in heard:
                 heard += said.read(100)
             os.killpg(bench.pid, signal.SIGINT)
             # All its processes share its stdout: the end of that is the end of them all.
