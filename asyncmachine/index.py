@@ -345,6 +345,8 @@ class Index:
         waiter = condition()
         if waiter is None:
             return False
+        if condition in fired and condition not in self.pending:
+            return True  # sorted in, and looked at again besides: see doubt()
         fired[condition] = waiter  # before the claim, so that no interrupt can lose it
         if self.pending.pop(condition, _MISSING) is _MISSING:
             del fired[condition]

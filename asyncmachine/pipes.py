@@ -40,10 +40,9 @@ class Pipe:
         self.target = target
         self._closed = False
         self._passed = (source.id,)
-        self._undo = [
-            source.on_dispose(lambda _: self.close()),
-            target.on_dispose(lambda _: self.close()),
-        ]
+        self._undo: list[Binding] = []
+        for machine in (source, target):
+            self.undo_with(machine.on_dispose(lambda _: self.close()))
 
     @property
     def closed(self) -> bool:

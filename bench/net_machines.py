@@ -37,8 +37,9 @@ class _Toggler:
 
 def _toggle(ctx: StateContext, mach: Machine, times: int) -> None:
     for _ in range(times):
-        mach.add("Foo")
-        mach.remove("Foo")
+        # Waits only in the beginning, while the transition of Go is still under way.
+        mach.add("Foo").wait()
+        mach.remove("Foo").wait()
 
 
 def serve_one(line: Connection[object, object], address: str) -> None:

@@ -164,7 +164,7 @@ def test_a_subpackage_uses_only_public_names_of_others(file: str) -> None:
 def _foreign_attributes(file: str) -> list[tuple[int, str]]:
     """Private attributes that a file of a subpackage uses, and no file of that defines."""
     folder = ROOT / Path(file).parts[0]
-    own: set[str] = set()
+    own = {"_exit"}  # of os, documented in spite of its name
     for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef):

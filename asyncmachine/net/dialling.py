@@ -18,7 +18,7 @@ from asyncmachine.net import wire
 from asyncmachine.net.carriers.socket import carrier_for, dial, parse
 from asyncmachine.net.client import failure
 from asyncmachine.net.errors import AuthenticationError, ConnectionLostError, ProtocolError
-from asyncmachine.net.greeting import greet_client
+from asyncmachine.net.greeting import check_secret, greet_client
 from asyncmachine.oneshot import OneShot
 from asyncmachine.threads import run_elsewhere
 
@@ -67,6 +67,7 @@ class Dialler:
         timeout: float,
         reconnect: bool,
     ) -> None:
+        check_secret(secret)
         self.address = parse(address)
         self._secret = secret
         self._tls = tls
@@ -76,6 +77,7 @@ class Dialler:
         self._stop = _Stop()
         self._delay = _FIRST_DELAY
         self._connected_at = -_STEADY
+        self._received = 0  # in this session when it was connected: more is a good sign
         self._baton = [None]
         self._down: list[None] = []  # one for each connection that has ended
         self._homeless: dict[RemoteMachine, None] = {}
@@ -155,7 +157,7 @@ class Dialler:
     def _restore(self, client: Client) -> None:
         """Make one connection, however long that takes; or give the other side up."""
         received = client.link.detach()
-        if monotonic() - self._connected_at >= _STEADY:
+        if monotonic() - self._connected_at >= _STEADY or received != self._received:
             self._delay = _FIRST_DELAY
         else:  # it broke at once: do not hurry
             self._pause()
@@ -171,6 +173,7 @@ class Dialler:
                 self._pause()
                 continue
             self._connected_at = monotonic()
+            self._received = received if greeted.resumed else 0
             try:
                 self._go_on(client, carrier, greeted)
             except MachineError as error:

@@ -54,7 +54,7 @@ def find_function(name: str) -> Callable[..., object]:
         found: object = importlib.import_module(module)
         for part in path.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise NotSerialisableError(f"{name} can not be found here: {error}") from error
     if not callable(found):
         raise NotSerialisableError(f"{name} is no function")

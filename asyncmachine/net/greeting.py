@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-__all__ = ["Greeted", "greet_client", "greet_server"]
+__all__ = ["Greeted", "check_secret", "greet_client", "greet_server"]
 
 _MAGIC: Final = "asyncmachine"
 _LARGEST: Final = 4096
@@ -135,6 +135,22 @@ class _Wire:
         if left <= 0:
             raise _Silence
         self._sock.settimeout(left)
+
+
+def check_secret(secret: str | bytes | None) -> None:
+    """Refuse a secret that is none.
+
+    Raises:
+        ValueError: for an empty one, which everybody knows.
+        TypeError: for what is neither text nor bytes.
+
+    """
+    if secret is not None and not isinstance(secret, str | bytes):
+        msg = f"a secret is a text or bytes, not {type(secret).__name__}"
+        raise TypeError(msg)
+    if secret is not None and not secret:
+        msg = "the secret is empty; leave it out to have none"
+        raise ValueError(msg)
 
 
 def _key(secret: str | bytes | None) -> bytes:

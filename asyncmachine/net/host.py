@@ -13,29 +13,41 @@ import socket
 from functools import partial
 from multiprocessing import spawn
 from pathlib import Path
-from threading import Lock
+from threading import Condition, Lock
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from asyncmachine.errors import MachineError
+from asyncmachine.handlers import Binding
 from asyncmachine.logs import log_exception
 from asyncmachine.machine import Machine
 from asyncmachine.net import wire
 from asyncmachine.net.carriers.socket import SocketCarrier
 from asyncmachine.net.client import Client
 from asyncmachine.net.dialling import Dialler
-from asyncmachine.net.errors import ConnectionLostError, RemoteError, UnknownMachineError
+from asyncmachine.net.errors import (
+    ConnectError,
+    ConnectionLostError,
+    DuplicateMachineError,
+    NotSerialisableError,
+    UnknownMachineError,
+)
+from asyncmachine.net.gate import Gate
 from asyncmachine.net.machines import Machines
+from asyncmachine.net.process import Told
 from asyncmachine.net.remote import Place, RemoteMachine
 from asyncmachine.net.schemas import known_digests
 from asyncmachine.net.serving import Server
 from asyncmachine.net.session import Policy, Session
 from asyncmachine.net.states import HostStates
 from asyncmachine.net.values import Values, describe_error
+from asyncmachine.oneshot import deadline_after, time_left
 from asyncmachine.pipes import Pipe, pipe_routes
 from asyncmachine.threads import run_elsewhere
 from asyncmachine.watchdog import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from io import RawIOBase
 
     from asyncmachine.net.piping import DirectPipe
 
@@ -44,6 +56,11 @@ __all__ = ["Config", "Host", "main", "proxy"]
 # Seconds that the process may take to end, once its machines are disposed.
 LAST_GRACE: Final = 3.0
 _CONNECT_TIMEOUT: Final = 10.0
+# Seconds that disposing may take if the network does not say.
+_TIMEOUT: Final = 5.0
+# Seconds between two attempts to reach a sibling that is built again: first and longest.
+_FIRST_DELAY: Final = 0.02
+_LONGEST_DELAY: Final = 0.5
 
 
 class Config(NamedTuple):
@@ -87,13 +104,19 @@ class Host:
         self.machine.add("Starting")
         self._machines = Machines()
         self._values = Values(config.wire_types)
+        self._news = Condition()  # guards how many orders are being carried out
+        self._building = 0
         self._lock = Lock()  # guards what follows
         self._server: Server | None = None
+        self._ending = Told()
+        self._dialling: dict[str, Lock] = {}
+        self._forsaken: set[str] = set()
         self._clients: dict[str, tuple[Client, Dialler]] = {}
         self._proxies: dict[tuple[str, str, bool], RemoteMachine] = {}
-        self._pipes: dict[tuple[int, int], Pipe] = {}
+        self._pipes: dict[tuple[Session, int], Pipe] = {}
         self._policy = Policy(None, allow_eval=True, outbox_limit=config.outbox_limit)
         self._extra: dict[type, Callable[[Session, wire.Message], object]] = {
+            wire.Open: self._open_asked,
             wire.LayPipe: self._lay_asked,
             wire.ClosePipe: self._close_asked,
         }
@@ -122,12 +145,22 @@ class Host:
         self.machine.send("add", "Closing", timeout=message.timeout)
 
     def end(self, timeout: float) -> None:
-        """Dispose all machines, and leave nothing behind."""
+        """Dispose all machines, and leave nothing behind.
+
+        Args:
+            timeout: seconds that they may take, all in all.
+
+        """
+        self._ending.tell()
+        with self._news:
+            self._news.notify_all()
+        deadline = deadline_after(timeout)
+        gates = []
         for machine in reversed(self._machines.all()):
-            try:
-                machine.dispose(timeout)
-            except Exception as error:  # noqa: BLE001 - the others have to be disposed too
-                log_exception("error when disposing %s", machine.id, error=error)
+            gates.append(gate := Gate())
+            run_elsewhere(partial(_dispose, machine, timeout, gate))
+        for gate in gates:
+            gate.wait(time_left(deadline))
         for client, dialler in list(self._clients.values()):
             dialler.stop()
             client.lose(ConnectionLostError("the process ends"))
@@ -136,8 +169,14 @@ class Host:
         if self._parent is not None:
             self._parent.close()
         self.machine.add("Closed")
+        self.clear_up()
+
+    def clear_up(self) -> None:
+        """Leave no file behind; the last of the siblings removes their directory."""
+        path = Path(self.address.partition(":")[2])
         try:
-            Path(self.address.partition(":")[2]).parent.rmdir()  # the last one clears up
+            path.unlink(missing_ok=True)
+            path.parent.rmdir()
         except OSError:
             pass
 
@@ -148,25 +187,72 @@ class Host:
         run_elsewhere(partial(self._build, session, message))
 
     def _build(self, session: Session, message: wire.Build) -> None:
-        results = [self._built(session, factory) for factory in message.factories]
-        if message.factories:
-            self._listen()
+        with self._news:
+            self._building += 1
+        results: list[wire.Opened | wire.Failed] = []
+        try:
+            if message.factories:
+                self._listen()  # first: the machines may be given proxies of each other
+            results += [self._built(session, factory) for factory in message.factories]
+        except Exception as error:  # noqa: BLE001 - told to who asked for the machines
+            results += [_failed(error)] * (len(message.factories) - len(results))
+        finally:
+            with self._news:
+                self._building -= 1
+                self._news.notify_all()
         session.post(wire.Built(message.call, results))
 
     def _built(self, session: Session, factory: bytes) -> wire.Opened | wire.Failed:
         try:
-            function, args, kwargs = pickle.loads(factory)  # noqa: S301 - from our own parent
-            machine = function(*args, **kwargs)
-            if not isinstance(machine, Machine):
-                kind = type(machine).__name__
-                msg = f"{function.__qualname__} returned no Machine but a {kind}"
-                raise TypeError(msg)
-            self._machines.add(machine)
-            return session.opened(0, machine)
+            function, args, kwargs = _loaded(factory)
         except BaseException as error:  # noqa: BLE001 - told to who asked for the machine
+            return _failed(error, NotSerialisableError)
+        try:
+            machine = _made(function, args, kwargs)
+        except BaseException as error:  # noqa: BLE001 - told to who asked for the machine
+            return _failed(error)
+        try:
+            self._machines.add(machine)
+        except DuplicateMachineError as error:
+            run_elsewhere(machine.dispose)
+            return _failed(error, DuplicateMachineError)
+        with self._news:
+            self._news.notify_all()
+        return session.opened(0, machine)
+
+    def _find(self, machine_id: str) -> Machine:
+        """Give a machine here; wait for it while it may be among those that are being built.
+
+        Raises:
+            UnknownMachineError: if there is none, and none to come.
+
+        """
+        deadline = deadline_after(self.config.call_timeout)
+        while True:
+            with self._news:
+                try:
+                    return self._machines.find(machine_id)
+                except UnknownMachineError:
+                    if self._ending.happened or not self._building:
+                        raise
+                    if not self._news.wait(time_left(deadline)):
+                        raise
+
+    def _open_asked(self, session: Session, message: wire.Message) -> None:
+        assert isinstance(message, wire.Open)
+        if self._building:
+            run_elsewhere(partial(self._open, session, message))
+        else:
+            self._open(session, message)
+
+    def _open(self, session: Session, message: wire.Open) -> None:
+        try:
+            machine = self._find(message.machine)
+        except UnknownMachineError as error:
             kind = type(error).__name__
-            known = kind if type(error).__module__ == RemoteError.__module__ else "RemoteError"
-            return wire.Failed(0, known, describe_error(error))
+            session.post(wire.Failed(message.call, kind, describe_error(error)))
+        else:
+            session.post(session.opened(message.call, machine, mirror=message.mirror))
 
     def _listen(self) -> None:
         """Have siblings come in, now that there is something to come for."""
@@ -209,17 +295,33 @@ class Host:
 
     def _client(self, address: str) -> Client:
         with self._lock:
-            found = self._clients.get(address)
+            dialling = self._dialling.setdefault(address, Lock())
+        with dialling:  # who wants another sibling does not wait
+            with self._lock:
+                found = self._clients.get(address)
             if found is not None and not found[0].is_lost:
                 return found[0]
-            config = self.config
-            dialler = Dialler(
-                address,
-                secret=config.secret,
-                tls=None,
-                timeout=_CONNECT_TIMEOUT,
-                reconnect=config.reconnect,
-            )
+            client, dialler = self._connected(address)
+            with self._lock:
+                self._clients[address] = (client, dialler)
+                late = address in self._forsaken or self._ending.happened
+            if late:
+                self._drop(address)
+            return client
+
+    def _connected(self, address: str) -> tuple[Client, Dialler]:
+        """Connect to a sibling; one that may come back is waited for."""
+        config = self.config
+        dialler = Dialler(
+            address,
+            secret=config.secret,
+            tls=None,
+            timeout=_CONNECT_TIMEOUT,
+            reconnect=config.reconnect,
+        )
+        deadline = deadline_after(config.call_timeout)
+        delay = _FIRST_DELAY
+        while True:
             client = Client(
                 address,
                 self._values,
@@ -227,19 +329,31 @@ class Host:
                 outbox_limit=config.outbox_limit,
                 on_down=dialler.went_down,
             )
-            dialler.connect(client)
-            self._clients[address] = (client, dialler)
-            return client
+            try:
+                dialler.connect(client)
+            except ConnectError:
+                if not config.reconnect or address in self._forsaken or time_left(deadline) == 0:
+                    raise
+                if self._ending.wait(delay):
+                    raise
+                delay = min(delay * 2, _LONGEST_DELAY)
+            else:
+                return client, dialler
 
     def _forsake(self, session: Session, message: wire.Message) -> None:
         assert isinstance(message, wire.Forsake)
         with self._lock:
-            found = self._clients.pop(message.address, None)
+            self._forsaken.add(message.address)
+        run_elsewhere(partial(self._drop, message.address))
+
+    def _drop(self, address: str) -> None:
+        with self._lock:
+            found = self._clients.pop(address, None)
         if found is not None:
             client, dialler = found
             dialler.stop()
             if not client.is_lost:
-                client.lose(ConnectionLostError(f"the process at {message.address} has died"))
+                client.lose(ConnectionLostError(f"the process at {address} has died"))
 
     # Pipes --------------------------------------------------------------------------------
 
@@ -248,16 +362,18 @@ class Host:
         run_elsewhere(partial(self._lay, session, message))
 
     def _lay(self, session: Session, message: wire.LayPipe) -> None:
+        key = session, message.number
         try:
-            source = self._machines.find(message.source)
+            source = self._find(message.source)
             target: Machine | RemoteMachine
             if message.address == self.address:
-                target = self._machines.find(message.target)
+                target = self._find(message.target)
             else:
                 target = self.proxy(message.address, message.target, mirror=False)
             made = pipe_routes(source, target, message.routes, message.kinds, sync=message.sync)
             with self._lock:
-                self._pipes[id(session), message.number] = made
+                self._pipes[key] = made
+            made.undo_with(Binding(lambda: self._pipes.pop(key, None)))
             session.post(wire.Done(message.call, 0))
         except Exception as error:  # noqa: BLE001 - told to who asked for it
             known = isinstance(error, UnknownMachineError | ConnectionLostError)
@@ -267,7 +383,7 @@ class Host:
     def _close_asked(self, session: Session, message: wire.Message) -> None:
         assert isinstance(message, wire.ClosePipe)
         with self._lock:
-            made = self._pipes.pop((id(session), message.number), None)
+            made = self._pipes.pop((session, message.number), None)
         if made is not None:
             made.close()
 
@@ -311,6 +427,7 @@ def lay_over(
 _pipe_numbers = iter(range(1, 2**31))
 
 _here: list[Host] = []
+_preparing: list[None] = []
 
 
 def proxy(address: str, machine_id: str) -> RemoteMachine:
@@ -321,35 +438,98 @@ def proxy(address: str, machine_id: str) -> RemoteMachine:
     return _here[0].proxy(address, machine_id)
 
 
+def is_preparing() -> bool:
+    """Whether this process is a child that is still importing what its parent has imported."""
+    return bool(_preparing)
+
+
 def main(fd: int) -> None:
     """Run a process of a network, over a socket that was inherited from it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the network's to see to
     sock = socket.socket(fileno=fd)
+    sock.set_inheritable(False)  # else a program started here would keep the connection open
     with sock.makefile("rb", buffering=0) as stream:
-        size = int.from_bytes(_exactly(stream, 4), "big")
-        preparation = pickle.loads(_exactly(stream, size))  # noqa: S301 - from our own parent
+        preparation = pickle.loads(_part(stream))  # noqa: S301 - from our own parent
+        _preparing.append(None)
         spawn.prepare(preparation)
-        size = int.from_bytes(_exactly(stream, 4), "big")
-        config = pickle.loads(_exactly(stream, size))  # noqa: S301 - from our own parent
+        _preparing.clear()
+        config = pickle.loads(_part(stream))  # noqa: S301 - from our own parent
     host = Host(config)
     _here.append(host)
     closing = host.machine.when_args("Closing", {})
     signal.signal(signal.SIGTERM, lambda *_: host.machine.send("add", "Closing"))
     host.join(SocketCarrier(sock))
     closing.wait()
-    timeout = (closing.args or {}).get("timeout", 5.0)
+    timeout = (closing.args or {}).get("timeout", _TIMEOUT)
     assert isinstance(timeout, float)
+
+    def end_anyway() -> None:
+        host.clear_up()
+        os._exit(1)
+
     # Nothing keeps the process from ending: neither a handler nor a thread of the user's.
-    Watch(timeout + LAST_GRACE, lambda: os._exit(1)).start()
+    Watch(timeout + LAST_GRACE, end_anyway).start()
     host.end(timeout)
     Watch(LAST_GRACE, lambda: os._exit(0)).start()
 
 
-def _exactly(stream: object, size: int) -> bytes:
+def _part(stream: RawIOBase) -> bytes:
+    return _exactly(stream, int.from_bytes(_exactly(stream, 4), "big"))
+
+
+def _exactly(stream: RawIOBase, size: int) -> bytes:
     data = b""
     while len(data) < size:
-        more = stream.read(size - len(data))  # type: ignore[attr-defined]
+        more = stream.read(size - len(data))
         if not more:
             raise SystemExit(1)  # the network has gone before we began
         data += more
     return data
+
+
+def _loaded(
+    factory: bytes,
+) -> tuple[Callable[..., object], tuple[object, ...], dict[str, object]]:
+    """Give a factory and its arguments.
+
+    Raises:
+        NotSerialisableError: if they can not be had here.
+
+    """
+    try:
+        loaded: tuple[Callable[..., object], tuple[object, ...], dict[str, object]]
+        loaded = pickle.loads(factory)  # noqa: S301 - from our own parent
+    except MachineError:  # of a proxy
+        raise
+    except Exception as error:
+        raise NotSerialisableError(
+            f"the factory or one of its arguments can not be imported by another process: {error}"
+        ) from error
+    return loaded
+
+
+def _made(
+    function: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]
+) -> Machine:
+    """Have a factory make its machine."""
+    machine = function(*args, **kwargs)
+    if not isinstance(machine, Machine):
+        name = getattr(function, "__qualname__", repr(function))
+        msg = f"{name} returned no Machine but a {type(machine).__name__}"
+        raise TypeError(msg)
+    return machine
+
+
+def _failed(error: BaseException, *known: type[MachineError]) -> wire.Failed:
+    """Describe an error; one of a known type is raised as such at the other side."""
+    kind = type(error).__name__ if isinstance(error, known) else "RemoteError"
+    return wire.Failed(0, kind, describe_error(error))
+
+
+def _dispose(machine: Machine, timeout: float, gate: Gate) -> None:
+    try:
+        machine.dispose(timeout)
+    except Exception as error:  # noqa: BLE001 - the others have to be disposed too
+        log_exception("error when disposing %s", machine.id, error=error)
+    finally:
+        gate.open()

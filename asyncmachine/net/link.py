@@ -143,6 +143,9 @@ class Link(Writer):
                     pass
             with self._writing:
                 pass
+            with self._lock:
+                if self._connection is connection:
+                    self._connection = None  # a carrier is let go when nobody refers to it
         return self.received
 
     def start_afresh(self) -> list[bytes]:

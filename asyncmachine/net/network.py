@@ -12,97 +12,74 @@ import os
 import pickle
 import secrets
 import shutil
-import socket
-import subprocess
-import sys
 import tempfile
-import threading
+from contextlib import suppress
 from functools import partial
 from itertools import count
-from multiprocessing import spawn
 from pathlib import Path
 from threading import Lock
 from time import monotonic
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from asyncmachine.errors import MachineError
+from asyncmachine.handlers import Binding
 from asyncmachine.logs import log_warning
 from asyncmachine.machine import Machine
 from asyncmachine.net import wire
-from asyncmachine.net.carriers.socket import SocketCarrier
 from asyncmachine.net.client import Client, failure
 from asyncmachine.net.errors import (
     ConnectionLostError,
     DuplicateMachineError,
     NotSerialisableError,
 )
-from asyncmachine.net.host import Config, lay_over
+from asyncmachine.net.host import Config, is_preparing, lay_over
+from asyncmachine.net.process import Preparation, Process, Told
 from asyncmachine.net.remote import Place, RemoteMachine
 from asyncmachine.net.states import NetworkStates
 from asyncmachine.net.values import Values
-from asyncmachine.oneshot import OneShot, deadline_after, time_left
+from asyncmachine.oneshot import deadline_after, time_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import Literal, Self
 
+    from asyncmachine.net.client import Call
     from asyncmachine.net.piping import DirectPipe
 
 __all__ = ["Network", "Process"]
 
-# Seconds that a process may take to start, and to take over what it has to build.
+# Seconds that a process may take to start, and to build what it has to, at least.
 START_TIMEOUT: Final = 60.0
 # A process that keeps dying is given up after so many restarts within so many seconds.
 MOST_RESTARTS: Final = 5
 RESTART_WINDOW: Final = 60.0
 FIRST_DELAY: Final = 0.1
 LONGEST_DELAY: Final = 5.0
+# Bytes that the path of a socket may have, and those that we add to the directory's.
+_LONGEST_PATH: Final = 100
+_PATH_ROOM: Final = 40
+# Seconds that closing waits for callbacks of the user's.
+_JOINING: Final = 5.0
 
 _ids: Final = count(1)
 
 
-class _Event(OneShot):
-    def tell(self) -> None:
-        self._fire()
-
-
-class Process:
-    """One process of a network.
+class _Order(NamedTuple):
+    """What one process was asked to build.
 
     Attributes:
-        index: its place in ``net.processes``.
-        pid: its process id.
-        machines: ids of the machines that live there.
+        process: the process.
+        life: the life of it that was asked.
+        numbers: places of the machines in the whole order.
+        call: what is waited for.
 
     """
 
-    def __init__(self, index: int, address: str, client: Client) -> None:
-        self.index = index
-        self.address = address
-        self.client = client
-        self.popen: subprocess.Popen[bytes] | None = None
-        self.built: dict[str, tuple[bytes, RemoteMachine]] = {}
-        self.ended = _Event()
-        self.deaths: list[float] = []
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self.popen.pid if self.popen is not None else 0
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it runs."""
-        return self.popen is not None and not self.ended.happened
-
-    @property
-    def machines(self) -> tuple[str, ...]:
-        """Ids of the machines that live there."""
-        return tuple(self.built)
-
-    def __repr__(self) -> str:
-        return f"<Process {self.index} {'alive' if self.is_alive else 'ended'}>"
+    process: Process
+    life: int
+    numbers: list[int]
+    call: Call
 
 
 class Network:
@@ -141,43 +118,44 @@ class Network:
         outbox_limit: int = 100_000,
         call_timeout: float = 30,
     ) -> None:
-        if processes is None:
-            processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (
-                os.cpu_count() or 1
+        if is_preparing():
+            msg = (
+                "a Network is made while its main module is imported by a child process: "
+                "put that under `if __name__ == '__main__':`"
             )
-        if processes < 1:
-            msg = f"a network needs at least one process, not {processes!r}"
-            raise ValueError(msg)
-        if restart not in ("never", "on-failure"):
-            msg = f"restart must be 'never' or 'on-failure', not {restart!r}"
-            raise ValueError(msg)
+            raise RuntimeError(msg)
+        if processes is None:
+            processes = _usable_cores()
+        _check_options(processes, restart)
         if address is not None:
             msg = f"{address}: networks over several hosts are not there yet"
             raise ValueError(msg)
         self.id = id or f"network-{os.getpid()}-{next(_ids)}"
-        self.machine = Machine(NetworkStates, id=self.id)
-        self.machine.add("Starting")
         self._restart = restart
         self._secret = (
-            secret.encode() if isinstance(secret, str) else secret or secrets.token_bytes(32)
-        )
+            secret.encode() if isinstance(secret, str) else secret
+        ) or secrets.token_bytes(32)
         self._wire_types = tuple(wire_types)
         self._values = Values(self._wire_types)
+        _check_importable(self._wire_types)
         self._outbox_limit = outbox_limit
         self._call_timeout = call_timeout
-        self._directory = Path(tempfile.mkdtemp(prefix="asyncmachine-"))
-        self._lock = Lock()  # guards the placing and naming of machines
+        self._lock = Lock()  # guards what follows, and the lives of the processes
         self._pending: dict[int, int] = {}
-        self._pipes: dict[DirectPipe, Callable[[], Callable[[], object]]] = {}
         self._closing = False
-        self._stop = _Event()
+        self._pipes: dict[DirectPipe, Callable[[], Callable[[], object]]] = {}
+        self._stop = Told()
+        self.machine = Machine(NetworkStates, id=self.id)
         self.machines: dict[str, RemoteMachine] = {}
         self.processes: list[Process] = []
+        self.machine.add("Starting")
+        self._directory = _temporary_directory()
         atexit.register(self.close)
         try:
             for index in range(processes):
                 self.processes.append(self._prepared(index))
                 self._start(self.processes[index])
+                self.processes[index].client.came_up()
             for process in self.processes:
                 process.client.call(lambda call: wire.Build(call, []), START_TIMEOUT)
         except BaseException:
@@ -199,7 +177,13 @@ class Network:
         return Process(index, f"unix:{self._directory}/host-{index}.sock", client)
 
     def _start(self, process: Process) -> None:
-        """Start an interpreter, and tell it what it is to do."""
+        """Start an interpreter, and tell it what it is to do.
+
+        Raises:
+            OSError: if the system starts no more processes.
+            ConnectionLostError: if it has ended already, or the network was closed.
+
+        """
         config = Config(
             self.id,
             process.index,
@@ -210,113 +194,130 @@ class Network:
             self._outbox_limit,
             self._call_timeout,
         )
-        ours, theirs = socket.socketpair()
-        with theirs:
-            popen = subprocess.Popen(  # noqa: S603 - this very interpreter
-                [sys.executable, "-m", "asyncmachine.net.child", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is ours to see to
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)},
-            )
-        process.popen = popen
-        process.ended = _Event()
-        threading.Thread(
-            target=self._await_end,
-            args=(process, popen),
-            name=f"asyncmachine {self.id} {process.index}",
-            daemon=True,
-        ).start()
-        try:
-            for part in (_preparation(process.client.name), config):
-                data = pickle.dumps(part)
-                ours.sendall(len(data).to_bytes(4, "big") + data)
-        except OSError:
-            ours.close()
-            return  # it has ended already, as the thread that waits for it tells
-        process.client.link.attach(SocketCarrier(ours))
-        process.client.link.start_reading()
-        process.client.came_up()
+        known = Preparation(process.client.name)
+        with self._lock:
+            if self._closing:
+                raise ConnectionLostError(f"{self.id} was closed")
+            sock = process.start(known.paths, self._see_to_end)
+        process.connect(sock, [known.data, pickle.dumps(config)])
 
-    def _await_end(self, process: Process, popen: subprocess.Popen[bytes]) -> None:
-        """Wait for the end of a process, and see to what comes then."""
-        exitcode = popen.wait()
-        process.ended.tell()
-        if self._closing:
-            process.client.lose(ConnectionLostError(f"{self.id} was closed"))
-            return
-        why = f"{process.client.name} has died, with exit code {exitcode}"
+    def _link_down(self, client: Client, error: Exception | None) -> None:
+        for process in self.processes:
+            if process.client is client:
+                process.went_down()
+
+    def _see_to_end(self, process: Process, exitcode: int) -> None:
+        """See to what comes after the end of a process, on the thread that waited for it."""
+        client = process.client
+        why = f"{client.name} has died, with exit code {exitcode}"
         lost = ConnectionLostError(why)
-        process.deaths.append(monotonic())
-        again = self._restart == "on-failure" and exitcode != 0 and self._may_restart(process)
-        ids = process.machines
+        with self._lock:
+            closing = self._closing
+            process.life += 1  # what was asked of it before comes to nothing
+            process.deaths.append(monotonic())
+            again = self._restart == "on-failure" and exitcode != 0 and _may_restart(process)
+            ids = process.machines
+        if closing:
+            client.lose(ConnectionLostError(f"{self.id} was closed"))
+            return
         if again:
-            process.client.link.close()
-            for remote in process.client.remotes:
-                remote.paused()
-            process.client.forget_calls(lost)
+            client.link.close()
+            client.forget_calls(lost)
+            for remote in process.remotes:
+                remote.paused(lost)
         else:
-            process.client.lose(lost)
-            for machine_id in ids:
-                self.machines.pop(machine_id, None)
-            for other in self.processes:
-                if other is not process:
-                    other.client.post(wire.Forsake(process.address))
-            Path(process.address.partition(":")[2]).unlink(missing_ok=True)
-        self.machine.add("ProcessDied", process=process.index, exitcode=exitcode, machines=ids)
+            self._give_up(process, lost)
+        # Its handlers are the user's: they must not keep us from building it again.
+        self.machine.send(
+            "add", "ProcessDied", process=process.index, exitcode=exitcode, machines=ids
+        )
         if again:
-            self._start_again(process)
+            with process.mending:  # who does that already is about to see that it is in vain
+                self._start_again(process)
 
-    def _may_restart(self, process: Process) -> bool:
-        recent = [each for each in process.deaths if each > monotonic() - RESTART_WINDOW]
-        return len(recent) <= MOST_RESTARTS
+    def _give_up(self, process: Process, lost: ConnectionLostError) -> None:
+        """Do without a process, and have its siblings do without it."""
+        remotes = process.remotes
+        process.client.lose(lost)
+        for remote in remotes:
+            remote.lost(str(lost))
+        with self._lock:
+            for remote in remotes:
+                self._forget_locked(process, remote)
+        for other in self.processes:
+            if other is not process:
+                other.client.post(wire.Forsake(process.address))
+        Path(process.address.partition(":")[2]).unlink(missing_ok=True)
 
     def _start_again(self, process: Process) -> None:
         """Build a process and its machines again, under the same ids."""
-        delay = min(FIRST_DELAY * 2 ** (len(process.deaths) - 1), LONGEST_DELAY)
-        client = process.client
+        delay = min(FIRST_DELAY * 2 ** len(process.deaths[1:]), LONGEST_DELAY)
         if self._stop.wait(delay):
             return
-        remotes = client.forget_machines()
-        for remote in remotes:
+        client = process.client
+        process.await_down()
+        client.link.detach()
+        for remote in process.remotes:
+            remote.paused()
             remote.connecting()
-        client.link = client.new_link()
-        self._start(process)
-        try:
+        with self._lock:
+            client.forget_machines()
+            client.link = client.new_link()
+            life = process.life
             built = list(process.built.items())
-            reply = client.call(
-                lambda call: wire.Build(call, [spec for _, (spec, _) in built]), START_TIMEOUT
-            )
+        try:
+            self._start(process)
+        except ConnectionLostError as error:  # it has ended already, or we have
+            log_warning(self.id, f"a restart came to nothing: {error}")
+            return
+        except OSError as error:
+            self._give_up(process, ConnectionLostError(f"no process can be started: {error}"))
+            return
+        try:
+            call = client.begin()
+            specs = [spec for _, (spec, _) in built]
+            client.submit(call, client.link, wire.Build(call.number, specs))
+            client.came_up()
+            reply = client.finish(call, self._patience)
         except (ConnectionLostError, TimeoutError) as error:
             log_warning(self.id, f"a restart came to nothing: {error}")
-            for _, (_, remote) in process.built.items():
-                client.join(-id(remote), remote)
-            return  # it has died again, which another thread sees to
+            process.kill()  # which another thread sees to
+            return
         assert isinstance(reply, wire.Built)
-        for (machine_id, (_, remote)), result in zip(built, reply.results, strict=True):
-            if isinstance(result, wire.Opened):
-                remote.moved_in(result, client.link, afresh=True)
+        for (_, (_, remote)), result in zip(built, reply.results, strict=True):
+            self._move_in(process, remote, result)
+        if process.life == life:
+            self._lay_again(process)
+
+    def _move_in(
+        self, process: Process, remote: RemoteMachine, result: wire.Opened | wire.Failed
+    ) -> None:
+        why: Exception
+        if isinstance(result, wire.Opened):
+            try:
+                remote.moved_in(result, process.client.link, afresh=True)
+            except MachineError as error:  # its states are others now
+                why = error
             else:
-                process.built.pop(machine_id, None)
-                self.machines.pop(machine_id, None)
-                remote.lost(f"it could not be built again: {failure(result)}")
-        self._lay_again(process)
+                return
+        else:
+            why = failure(result)
+        with self._lock:
+            self._forget_locked(process, remote)
+        remote.lost(f"it could not be built again: {why}")
 
     def _lay_again(self, process: Process) -> None:
         for made, lay in list(self._pipes.items()):
             if not made.closed and made.source.id in process.built:
                 try:
                     made.reconnect(lay())
-                except MachineError as error:
+                except (MachineError, TimeoutError) as error:
                     log_warning(self.id, f"{made} could not be laid again: {error}")
 
-    def _link_down(self, client: Client, error: Exception | None) -> None:
-        """See to it that a process which has closed its end does not live on."""
-        if self._closing:
-            return
-        for process in self.processes:
-            if process.client is client and process.popen is not None:
-                process.popen.kill()
+    @property
+    def _patience(self) -> float:
+        """Seconds that building may take."""
+        return max(START_TIMEOUT, self._call_timeout)
 
     # Building -----------------------------------------------------------------------------
 
@@ -373,20 +374,18 @@ class Network:
             for number in range(len(specs)):
                 by_process.setdefault(self._placed_locked(index), []).append(number)
         found: dict[int, RemoteMachine | Exception] = {}
-        calls = {}
+        orders: list[_Order] = []
         try:
             for place, numbers in by_process.items():
-                client = self.processes[place].client
-                client.await_up(self._call_timeout)
-                call = client.begin()
-                client.link.post(wire.Build(call.number, [specs[n] for n in numbers]))
-                calls[place] = call
-            for place, numbers in by_process.items():
-                process = self.processes[place]
-                reply = process.client.finish(calls[place], START_TIMEOUT)
-                assert isinstance(reply, wire.Built)
-                for number, result in zip(numbers, reply.results, strict=True):
-                    found[number] = self._taken_over(process, specs[number], result)
+                try:
+                    orders.append(self._order(self.processes[place], specs, numbers))
+                except (MachineError, TimeoutError) as error:
+                    found.update(dict.fromkeys(numbers, error))
+            for order in orders:
+                try:
+                    found.update(self._delivered(order, specs))
+                except (MachineError, TimeoutError) as error:
+                    found.update(dict.fromkeys(order.numbers, error))
         finally:
             with self._lock:
                 for place, numbers in by_process.items():
@@ -402,11 +401,13 @@ class Network:
     def _placed_locked(self, index: int | None) -> int:
         """Choose a process, and take note that it is to build one more machine."""
         if index is None:
-            alive = [each for each in self.processes if each.is_alive]
-            if not alive or self._closing:
+            there = [each for each in self.processes if not each.client.is_lost]
+            # Those that are built again just now only if there are no others.
+            there = [each for each in there if each.is_alive] or there
+            if not there or self._closing:
                 raise ConnectionLostError(f"{self.id} has no process to build a machine in")
             index = min(
-                alive, key=lambda each: len(each.built) + self._pending.get(each.index, 0)
+                there, key=lambda each: len(each.built) + self._pending.get(each.index, 0)
             ).index
         elif not 0 <= index < len(self.processes):
             msg = f"there is no process {index}; there are {len(self.processes)}, from 0"
@@ -414,18 +415,43 @@ class Network:
         self._pending[index] = self._pending.get(index, 0) + 1
         return index
 
-    def _taken_over(
-        self, process: Process, spec: bytes, result: wire.Opened | wire.Failed
-    ) -> RemoteMachine | Exception:
-        if isinstance(result, wire.Failed):
-            return failure(result)
-        remote = RemoteMachine(process.client, result, place=Place(process.address, self))
+    def _order(self, process: Process, specs: list[bytes], numbers: list[int]) -> _Order:
+        """Ask a process to build machines."""
+        client = process.client
+        client.await_up(self._call_timeout)
         with self._lock:
+            link, life = client.link, process.life
+        call = client.begin(link)
+        client.submit(call, link, wire.Build(call.number, [specs[n] for n in numbers]))
+        return _Order(process, life, numbers, call)
+
+    def _delivered(self, order: _Order, specs: list[bytes]) -> dict[int, RemoteMachine | Exception]:
+        """Wait until the machines of one process are built."""
+        reply = order.process.client.finish(order.call, self._patience)
+        assert isinstance(reply, wire.Built)
+        return {
+            number: (
+                failure(result)
+                if isinstance(result, wire.Failed)
+                else self._taken_over(order, specs[number], result)
+            )
+            for number, result in zip(order.numbers, reply.results, strict=True)
+        }
+
+    def _taken_over(
+        self, order: _Order, spec: bytes, opened: wire.Opened
+    ) -> RemoteMachine | Exception:
+        process = order.process
+        with self._lock:
+            if process.life != order.life or process.client.is_lost:
+                return ConnectionLostError(f"{process.client.name} has died meanwhile")
+            remote = RemoteMachine(process.client, opened, place=Place(process.address, self))
             taken = self.machines.setdefault(remote.id, remote) is not remote
             if not taken:
                 process.built[remote.id] = (spec, remote)
         if taken:
-            remote.dispose()
+            with suppress(TimeoutError):
+                remote.dispose()
             return DuplicateMachineError(
                 f"there is a machine of the id {remote.id!r} in {self.id} already"
             )
@@ -434,9 +460,13 @@ class Network:
 
     def _disposed(self, process: Process, remote: RemoteMachine) -> None:
         with self._lock:
-            if self.machines.get(remote.id) is remote:
-                del self.machines[remote.id]
-            process.built.pop(remote.id, None)
+            self._forget_locked(process, remote)
+
+    def _forget_locked(self, process: Process, remote: RemoteMachine) -> None:
+        if self.machines.get(remote.id) is remote:
+            del self.machines[remote.id]
+        if remote.id in process.built and process.built[remote.id][1] is remote:
+            del process.built[remote.id]
 
     # Pipes --------------------------------------------------------------------------------
 
@@ -452,19 +482,15 @@ class Network:
         source = cast("RemoteMachine", pipe.source)
 
         def lay() -> Callable[[], object]:
-            client = next(
-                each.client for each in self.processes if source.id in each.built
-            )
-            return lay_over(client, pipe, routes, kinds, sync=sync)
+            for process in self.processes:
+                if source.id in process.built:
+                    source.await_home()
+                    return lay_over(process.client, pipe, routes, kinds, sync=sync)
+            raise ConnectionLostError(f"{source.id} is no machine of {self.id} any more")
 
-        close = lay()
         self._pipes[pipe] = lay
-
-        def forget() -> None:
-            self._pipes.pop(pipe, None)
-            close()
-
-        return forget
+        pipe.undo_with(Binding(lambda: self._pipes.pop(pipe, None)))
+        return lay()
 
     # The end ------------------------------------------------------------------------------
 
@@ -485,18 +511,23 @@ class Network:
         deadline = deadline_after(timeout)
         try:
             for process in self.processes:
-                if process.popen is not None:
-                    process.ended.wait(time_left(deadline))
+                process.wait(time_left(deadline))
         finally:
-            for process in self.processes:
-                if process.is_alive and process.popen is not None:
-                    process.popen.kill()
-                    process.ended.wait(timeout)
-                process.client.lose(ConnectionLostError(f"{self.id} was closed"))
-            self.machines.clear()
-            shutil.rmtree(self._directory, ignore_errors=True)
-            atexit.unregister(self.close)
-            self.machine.add("Closed")
+            self._clear_up()
+
+    def _clear_up(self) -> None:
+        """Leave nothing behind; again does no harm."""
+        for process in self.processes:
+            process.kill()
+            process.client.lose(ConnectionLostError(f"{self.id} was closed"))
+        for process in self.processes:
+            for remote in process.remotes:  # those that were just being built again
+                remote.lost(f"{self.id} was closed")
+            process.join(_JOINING)
+        self.machines.clear()
+        shutil.rmtree(self._directory, ignore_errors=True)
+        atexit.unregister(self.close)
+        self.machine.add("Closed")
 
     def __enter__(self) -> Self:
         return self
@@ -513,11 +544,41 @@ class Network:
         return f"<Network {self.id} of {len(self.processes)} processes>"
 
 
-def _preparation(name: str) -> dict[str, object]:
-    """What a child has to know of this interpreter, to import what can be imported here."""
-    data: dict[str, object] = spawn.get_preparation_data(name)
-    data.pop("authkey", None)
-    return data
+def _check_options(processes: int, restart: str) -> None:
+    if processes < 1:
+        msg = f"a network needs at least one process, not {processes!r}"
+        raise ValueError(msg)
+    if restart not in ("never", "on-failure"):
+        msg = f"restart must be 'never' or 'on-failure', not {restart!r}"
+        raise ValueError(msg)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _may_restart(process: Process) -> bool:
+    process.deaths = [each for each in process.deaths if each > monotonic() - RESTART_WINDOW]
+    return len(process.deaths) <= MOST_RESTARTS
+
+
+def _temporary_directory() -> Path:
+    """Make a directory for sockets, whose paths must not be long."""
+    usual = tempfile.gettempdir()
+    roomy = len(os.fsencode(usual)) + _PATH_ROOM <= _LONGEST_PATH
+    return Path(tempfile.mkdtemp(prefix="asyncmachine-", dir=usual if roomy else "/tmp"))  # noqa: S108
+
+
+def _check_importable(wire_types: tuple[type, ...]) -> None:
+    for each in wire_types:
+        try:
+            pickle.dumps(each)
+        except Exception as error:
+            raise NotSerialisableError(
+                f"the wire type {each.__qualname__} can not be imported by another process: {error}"
+            ) from error
 
 
 def _pickled(

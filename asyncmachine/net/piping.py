@@ -47,9 +47,7 @@ class InboundPipe(Pipe):
                 listeners[f"{state}_state"] = self._carrier(ADD, wanted)
             if REMOVE in kinds:
                 listeners[f"{state}_end"] = self._carrier(REMOVE, wanted)
-            multi = (
-                source.schema.states[state].multi or self.target.schema.states[wanted].multi
-            )
+            multi = source.schema.states[state].multi or self.target.schema.states[wanted].multi
             if sync and ADD in kinds and not multi:
                 bring_up.append(source.schema.position(state))
         binding = source.subscribe_pipe(listeners, tuple(bring_up), self.close)
@@ -67,7 +65,7 @@ class InboundPipe(Pipe):
     ) -> None:
         target = self.target
         if isinstance(target, Machine):
-            while target.queue_length >= target.queue_limit and not target.is_disposed:
+            while target.queue_length >= target.queue_limit and not self.closed:
                 target.when_queue_empty().wait()
         super().deliver(kind, state, args, passed)
 
@@ -76,8 +74,8 @@ class DirectPipe(Pipe):
     """A pipe that runs straight from one process of a network to another."""
 
     def __init__(self, source: MachineAPI, target: MachineAPI) -> None:
-        super().__init__(source, target)
         self._close_there: Callable[[], object] | None = None
+        super().__init__(source, target)
 
     def lay_with(
         self,
@@ -88,14 +86,25 @@ class DirectPipe(Pipe):
         sync: bool,
     ) -> None:
         """Have it laid where the source lives."""
-        self._close_there = layer.lay(self, routes, kinds, sync=sync)
+        if self.closed:  # one of the machines is gone
+            return
+        try:
+            self.reconnect(layer.lay(self, routes, kinds, sync=sync))
+        except BaseException:
+            self.close()
+            raise
 
     def reconnect(self, close_there: Callable[[], object]) -> None:
         """Take note that it was laid again, in another process."""
         self._close_there = close_there
+        if self.closed:  # meanwhile
+            self._undo_there()
 
     def close(self) -> None:
         super().close()
+        self._undo_there()
+
+    def _undo_there(self) -> None:
         close, self._close_there = self._close_there, None
         if close is not None:
             close()

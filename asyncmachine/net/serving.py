@@ -17,7 +17,7 @@ from asyncmachine.net.client import Client
 from asyncmachine.net.dialling import Dialler
 from asyncmachine.net.errors import ConnectError, ConnectionLostError, UnknownMachineError
 from asyncmachine.net.gate import Gate
-from asyncmachine.net.greeting import greet_server
+from asyncmachine.net.greeting import check_secret, greet_server
 from asyncmachine.net.machines import Machines
 from asyncmachine.net.remote import RemoteMachine
 from asyncmachine.net.schemas import known_schemas
@@ -73,6 +73,7 @@ class Server:
         self._sessions: dict[bytes, Session] = {}
         self._greeting: set[socket.socket] = set()
         self._closed = False
+        check_secret(secret)
         self._listener = listen(parse(address), secret=secret, tls=tls)
         self.address = self._listener.address
         self.machine = Machine(ServerStates, id=f"server {self.address}")

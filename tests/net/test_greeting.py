@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from asyncmachine.net.errors import AuthenticationError, ConnectError, ProtocolError
-from asyncmachine.net.greeting import Greeted, greet_client, greet_server
+from asyncmachine.net.greeting import Greeted, check_secret, greet_client, greet_server
 from tests.races import PATIENCE, outcome, start
 
 SOON = 0.2
@@ -239,3 +239,11 @@ def test_a_client_that_drips_bytes_does_not_stretch_the_deadline(ends: Ends) -> 
     with pytest.raises(ProtocolError, match="said nothing"):
         outcome(serves)
     assert 0 < outcome(drips) < 4000
+
+
+def test_an_empty_secret_is_none_and_refused() -> None:
+    for secret in ("", b""):
+        with pytest.raises(ValueError, match="empty"):
+            check_secret(secret)
+    with pytest.raises(TypeError, match="not int"):
+        check_secret(5)  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from asyncmachine.net import link as link_module
 from asyncmachine.net import outgoing
+from asyncmachine.net.carriers.socket import SocketCarrier
 from asyncmachine.net.errors import ConnectionLostError, NotSerialisableError, ProtocolError
 from asyncmachine.net.link import Link
 from asyncmachine.net.wire import (
@@ -30,7 +31,7 @@ from asyncmachine.net.wire import (
 )
 from asyncmachine.oneshot import OneShot
 from asyncmachine.threads import run_elsewhere
-from tests.net.carrying import Cut, Plain
+from tests.net.carrying import Cut
 from tests.races import PATIENCE, outcome, start, switching_often
 
 
@@ -131,9 +132,9 @@ def join(a: End, b: End, *, cut: int | None = None, read: bool = True) -> None:
     """Connect two ends, as a handshake would."""
     left, right = sockets()
     has_a, has_b = a.link.detach(), b.link.detach()
-    carrier = Plain(left) if cut is None else Cut(left, cut)
+    carrier = SocketCarrier(left) if cut is None else Cut(left, cut)
     a.link.attach(carrier, peer_received=has_b)
-    b.link.attach(Plain(right), peer_received=has_a)
+    b.link.attach(SocketCarrier(right), peer_received=has_a)
     if read:
         a.link.start_reading()
         b.link.start_reading()
@@ -433,7 +434,7 @@ def test_close_writes_what_is_queued_and_says_farewell(stealing: bool) -> None:
         a.link.post_encoded(b"\x90")
     a.link.post_volatile(volatile(1))
     with pytest.raises(ConnectionLostError):
-        a.link.attach(Plain(sockets()[0]))
+        a.link.attach(SocketCarrier(sockets()[0]))
     b.link.close()
     assert b.downs == [None]
 
@@ -467,8 +468,8 @@ def test_a_message_that_is_too_large_is_refused_with_sizes() -> None:
     a, b = End(), End(max_frame=1000)
     with closing(a, b):
         left, right = sockets()
-        a.link.attach(Plain(left), peer_max_frame=1000)
-        b.link.attach(Plain(right))
+        a.link.attach(SocketCarrier(left), peer_max_frame=1000)
+        b.link.attach(SocketCarrier(right))
         b.link.start_reading()
         with pytest.raises(NotSerialisableError, match="2006 bytes.* at most 991"):
             a.link.post(counted(1, 2000))
@@ -500,7 +501,7 @@ def test_what_is_not_of_the_protocol_ends_the_connection(sent: bytes, stealing: 
     a = End(stealing=stealing)
     with closing(a):
         left, right = sockets()
-        a.link.attach(Plain(left))
+        a.link.attach(SocketCarrier(left))
         a.link.start_reading()
         right.send(sent)
         a.until(lambda: a.downs)
@@ -513,7 +514,7 @@ def test_an_end_within_a_frame_is_an_end() -> None:
     a = End()
     with closing(a):
         left, right = sockets()
-        a.link.attach(Plain(left))
+        a.link.attach(SocketCarrier(left))
         a.link.start_reading()
         whole = frame([encode(counted(1))])
         right.send(whole + whole[:-1])
@@ -530,7 +531,7 @@ def test_what_came_before_garbage_or_a_farewell_is_seen_to_and_nothing_after() -
             a.got.clear()
             a.downs.clear()
             left, right = sockets()
-            a.link.attach(Plain(left))
+            a.link.attach(SocketCarrier(left))
             a.link.start_reading()
             right.send(frame([encode(counted(1))]))
             a.until(lambda: a.got == [1])
@@ -561,17 +562,17 @@ def test_an_impossible_count_is_refused() -> None:
         a.link.post(counted(1))
         b.until(lambda: b.got == [1])
         with pytest.raises(ProtocolError):
-            a.link.attach(Plain(sockets()[0]), peer_received=2)
+            a.link.attach(SocketCarrier(sockets()[0]), peer_received=2)
         with pytest.raises(ProtocolError):
-            a.link.attach(Plain(sockets()[0]), peer_received=-1)
+            a.link.attach(SocketCarrier(sockets()[0]), peer_received=-1)
     c, d = End(retain=False), End(retain=False)
     with closing(c, d):
         join(c, d)
         c.link.post(counted(1))
         d.until(lambda: d.got == [1])
         with pytest.raises(ProtocolError):
-            c.link.attach(Plain(sockets()[0]), peer_received=0)
-        c.link.attach(Plain(sockets()[0]), peer_received=1)
+            c.link.attach(SocketCarrier(sockets()[0]), peer_received=0)
+        c.link.attach(SocketCarrier(sockets()[0]), peer_received=1)
 
 
 def test_a_new_session_tells_what_may_be_lost_and_keeps_what_was_never_written() -> None:
@@ -597,7 +598,7 @@ def test_a_write_that_fails_ends_the_connection_after_what_has_arrived() -> None
         a = End(stealing=stealing)
         with closing(a):
             left, right = sockets()
-            a.link.attach(Plain(left))
+            a.link.attach(SocketCarrier(left))
             right.send(frame([encode(counted(1))]))
             right.close()
             a.link.start_reading()
@@ -612,7 +613,7 @@ def test_a_write_that_fails_before_anybody_reads_ends_the_connection() -> None:
     a = End()
     with closing(a):
         left, right = sockets()
-        a.link.attach(Plain(left))
+        a.link.attach(SocketCarrier(left))
         right.close()
         a.link.post(counted(1))
         assert len(a.downs) == 1
@@ -626,7 +627,7 @@ def test_a_write_that_fails_alone_ends_the_connection(stealing: bool) -> None:
         a = End(stealing=stealing)
         with closing(a):
             left, right = sockets()
-            a.link.attach(Plain(left))
+            a.link.attach(SocketCarrier(left))
             a.link.start_reading()
             right.shutdown(socket.SHUT_RD)  # it still could send
             if more:
@@ -641,8 +642,9 @@ def test_a_closed_carrier_ends_the_connection_as_soon_as_it_is_read() -> None:
         a = End(stealing=stealing)
         with closing(a):
             left, _ = sockets()
+            carrier = SocketCarrier(left)
             left.close()
-            a.link.attach(Plain(left))
+            a.link.attach(carrier)
             a.link.start_reading()
             a.until(lambda a=a: a.downs)  # type: ignore[misc]
 
@@ -917,7 +919,7 @@ def test_a_reader_that_takes_over_sees_the_farewell_that_had_arrived() -> None:
         a = End(stealing=stealing)
         with closing(a):
             left, right = sockets()
-            a.link.attach(Plain(left))
+            a.link.attach(SocketCarrier(left))
 
             def hand_over(messages: list[Message], a: End = a) -> bool:
                 run_elsewhere(a.link.read_on)
@@ -943,7 +945,7 @@ def test_on_writable_is_called_when_the_queue_is_empty() -> None:
 
 
 def test_an_interrupt_while_writing_breaks_the_connection_and_loses_nothing() -> None:
-    class Struck(Plain):
+    class Struck(SocketCarrier):
         def send(self, data: bytes | memoryview) -> int:
             super().send(data)
             raise KeyboardInterrupt
@@ -952,7 +954,7 @@ def test_an_interrupt_while_writing_breaks_the_connection_and_loses_nothing() ->
     with closing(a, b):
         left, right = sockets()
         a.link.attach(Struck(left))
-        b.link.attach(Plain(right))
+        b.link.attach(SocketCarrier(right))
         a.link.start_reading()
         b.link.start_reading()
         with pytest.raises(KeyboardInterrupt):
@@ -975,8 +977,8 @@ def test_other_kinds_of_messages_pass() -> None:
     link = Link(note, b.on_down)
     with closing(a):
         left, right = sockets()
-        a.link.attach(Plain(left))
-        link.attach(Plain(right))
+        a.link.attach(SocketCarrier(left))
+        link.attach(SocketCarrier(right))
         link.start_reading()
         a.link.post(Applied(1, 2))
         a.link.post(Dispose(1, 2, 0.5))

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final
+from weakref import finalize
 
 from asyncmachine.net.carriers.addresses import Address, check_secure, parse
 from asyncmachine.net.errors import ConnectError
@@ -58,6 +59,7 @@ class SocketCarrier:
         sock.setblocking(True)
         _tune(sock)
         self._sock = sock
+        _close_with(self, sock)
         self.peer = _name(sock)
         self._shut = False
         # Bound once: these two are on the way of every message.
@@ -92,9 +94,6 @@ class SocketCarrier:
         self._shut = True
         _shut_down(self._sock)
 
-    def __del__(self) -> None:
-        self._sock.close()
-
 
 class TlsCarrier:
     """A socket with TLS.
@@ -107,6 +106,7 @@ class TlsCarrier:
         sock.setblocking(False)
         _tune(sock)
         self._sock = sock
+        _close_with(self, sock)
         self._lock = Lock()
         self._shut = False
         self.peer = _name(sock)
@@ -154,8 +154,10 @@ class TlsCarrier:
         self._shut = True
         _shut_down(self._sock)
 
-    def __del__(self) -> None:
-        self._sock.close()
+
+def _close_with(carrier: object, sock: socket.socket) -> None:
+    """Close a socket when nobody refers to its carrier any more."""
+    finalize(carrier, sock.close).atexit = False  # type: ignore[misc]  # it has a setter
 
 
 def _shut_down(sock: socket.socket) -> None:
@@ -269,7 +271,7 @@ def _listen_tcp(address: Address) -> Listener:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(where)
         sock.listen(socket.SOMAXCONN)
-        return Listener(sock, address._replace(port=sock.getsockname()[1]))
+        return Listener(sock, Address("tcp", host=address.host, port=sock.getsockname()[1]))
     except BaseException:
         sock.close()
         raise
