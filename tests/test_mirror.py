@@ -100,7 +100,11 @@ def test_another_life_expires_all_and_keeps_what_remains_to_be_waited_for() -> N
 
 def test_a_waiter_that_is_looked_at_twice_is_set_all_the_same() -> None:
     shown = mirror()
-    waiters = [shown.when("Foo"), shown.when_tick("Foo", 3), shown.when_query(lambda c: c["Foo"] > 2)]
+    waiters = [
+        shown.when("Foo"),
+        shown.when_tick("Foo", 3),
+        shown.when_query(lambda c: c["Foo"] > 2),
+    ]
     shown.follow([1, 1])  # sorts them in
     shown.replace([3, 1, 0, 0], [0, 1])
     assert all(waiter.is_set() for waiter in waiters)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -35,6 +37,12 @@ def line(process: subprocess.Popen[str]) -> str:
     """Read a line that a program prints."""
     assert process.stdout is not None
     return process.stdout.readline().strip()
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """Stop a program, as Ctrl-Z does; come back when it has."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitpid(process.pid, os.WUNTRACED)
 
 
 def machine() -> Machine:

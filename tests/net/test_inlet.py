@@ -16,7 +16,9 @@ from tests.races import PATIENCE, busy, outcome, start
 class Ends:
     """An inlet, and what it tells."""
 
-    def __init__(self, machine: Machine, schedule: Callable[[object], object] | None = None) -> None:
+    def __init__(
+        self, machine: Machine, schedule: Callable[[object], object] | None = None
+    ) -> None:
         self.answers: list[tuple[int, Result]] = []
         self.scheduled: list[object] = []
         self.reports: list[tuple[int, list[Refusal]]] = []
@@ -105,7 +107,9 @@ def test_the_queue_is_never_overfilled_and_nothing_is_dropped(machine: Machine) 
 def test_others_may_fill_the_queue_meanwhile(machine: Machine) -> None:
     for _ in range(30):
         seen: list[object] = []
-        binding = machine.bind({"Hit_state": lambda event, seen=seen: seen.append(event.args.get("n"))})
+        binding = machine.bind(
+            {"Hit_state": lambda event, seen=seen: seen.append(event.args.get("n"))}
+        )
         ends = Ends(machine)
         with busy(machine):
             for _ in range(3):
@@ -161,9 +165,7 @@ def test_a_machine_that_hands_errors_on_has_them_logged(
     assert "mine" in caplog.text
 
 
-def test_who_floods_breaks_the_protocol(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_floods_breaks_the_protocol(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inlet, "_MOST_KEPT", 100)
     ends = Ends(machine)
     with busy(machine), pytest.raises(ProtocolError, match="more than 100"):

@@ -10,12 +10,12 @@ import pytest
 
 from asyncmachine import Result
 from asyncmachine.net import NotAllowedError, NotSerialisableError, wire
+from asyncmachine.net.carriers.socket import SocketCarrier
 from asyncmachine.net.client import Call
 from asyncmachine.net.inlet import SEND_WINDOW
 from asyncmachine.net.link import Link
 from asyncmachine.net.outlet import Outlet, Request
 from asyncmachine.results import Ticket
-from asyncmachine.net.carriers.socket import SocketCarrier
 from tests.races import PATIENCE, outcome, start, start_asleep, together
 
 

@@ -163,9 +163,7 @@ def test_the_limit_of_the_queue_drops_nothing_that_comes_through_a_link() -> Non
             results = [remote.send("add", "Hit", n=n) for n in range(2000)]
             remote.sync()
             assert home.queue_length == 10
-            sender = start(
-                lambda: [remote.send("add", "Hit", n=n) for n in range(2000, 5000)]
-            )
+            sender = start(lambda: [remote.send("add", "Hit", n=n) for n in range(2000, 5000)])
         results += outcome(sender)
         assert remote.when_queue_empty().wait(PATIENCE)
         assert all(result.wait(PATIENCE) == Result.EXECUTED for result in results)
@@ -236,9 +234,7 @@ def test_past_the_outbox_limit_a_send_of_a_handler_is_refused_with_its_reason() 
         connect(server.address, outbox_limit=50) as remote,
     ):
         results: list[Result] = []
-        local.bind(
-            {"Go_state": lambda _: results.extend(remote.add("Hit") for _ in range(6000))}
-        )
+        local.bind({"Go_state": lambda _: results.extend(remote.add("Hit") for _ in range(6000))})
         with busy(home):
             local.add("Go")
             assert {result.why for result in results if not result} == {"the outbox is full (50)"}
@@ -251,9 +247,7 @@ def test_past_the_outbox_limit_a_send_of_a_handler_is_refused_with_its_reason() 
 
 def test_eight_threads_share_a_proxy(home: Machine, remote: RemoteMachine) -> None:
     seen: dict[object, list[int]] = {}
-    home.bind(
-        {"Hit_state": lambda e: seen.setdefault(e.args["who"], []).append(e.args["n"])}
-    )
+    home.bind({"Hit_state": lambda e: seen.setdefault(e.args["who"], []).append(e.args["n"])})
 
     def work(who: int) -> None:
         for n in range(0, 200, 2):
@@ -365,7 +359,7 @@ def test_every_kind_of_waiter(home: Machine, remote: RemoteMachine) -> None:
 
 def test_a_change_that_comes_with_the_connection_is_not_lost(home: Machine) -> None:
     with serve(home, "tcp://127.0.0.1:0") as server:
-        for _ in range(100):
+        for _ in range(40):
             done = threading.Event()
 
             def tick() -> None:
@@ -510,7 +504,11 @@ def test_an_event_tells_what_has_happened(home: Machine, remote: RemoteMachine) 
     home.set("Hit")
     both.wait(PATIENCE)
     added, ended = events
-    assert (added.name, added.mutation.kind, dict(added.args)) == ("Foo_state", "add", {"text": "x"})
+    assert (added.name, added.mutation.kind, dict(added.args)) == (
+        "Foo_state",
+        "add",
+        {"text": "x"},
+    )
     assert added.machine is remote
     assert added.transition.target_states == ("Foo",)
     assert (ended.name, ended.mutation.kind, ended.mutation.states) == ("Foo_end", "set", ("Hit",))
@@ -519,11 +517,11 @@ def test_an_event_tells_what_has_happened(home: Machine, remote: RemoteMachine) 
 
 def test_only_final_handlers_can_be_bound(remote: RemoteMachine) -> None:
     class Handlers:
-        def Foo_enter(self, event: Event) -> None: ...  # noqa: N802
+        def Foo_enter(self, event: Event) -> None: ...
 
-        def Foo_Bar(self, event: Event) -> None: ...  # noqa: N802
+        def Foo_Bar(self, event: Event) -> None: ...
 
-        def Foo_state(self, event: Event) -> None: ...  # noqa: N802
+        def Foo_state(self, event: Event) -> None: ...
 
     with pytest.raises(HandlerError) as caught:
         remote.bind(Handlers())

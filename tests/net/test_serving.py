@@ -24,8 +24,8 @@ from asyncmachine.net import (
     Server,
     connect,
     serve,
+    wire,
 )
-from asyncmachine.net import wire
 from asyncmachine.net.greeting import greet_client
 from tests.net import programs
 from tests.net.relaying import Relay
@@ -234,7 +234,7 @@ def test_everything_is_carried_out_once_and_in_order_however_often_the_connectio
     heard: list[int] = []
     home.bind({"Hit_state": lambda event: seen.append(event.args["n"])})
     with serve(home, HERE) as server, Relay(server.address) as relay:
-        relay.cut_after(*(dice.randrange(2000, 40_000) for _ in range(12)))
+        relay.cut_after(*(dice.randrange(5000, 60_000) for _ in range(20)))
         with connect(relay.address, timeout=2) as remote:
             end = threading.Event()
 
@@ -257,7 +257,7 @@ def test_everything_is_carried_out_once_and_in_order_however_often_the_connectio
                     results.append(remote.send("add", "Hit", n=n))
             assert end.wait(PATIENCE)
             assert all(result.wait(PATIENCE) == Result.EXECUTED for result in results)
-            assert relay.cuts >= 5
+            assert relay.cuts >= 3
     assert seen == list(range(6000))
     assert heard == list(range(6000))
 
@@ -416,7 +416,7 @@ def test_a_process_that_is_stopped_lets_calls_time_out_and_one_that_is_killed_is
         address = programs.line(process)
         with connect(address, call_timeout=0.3, reconnect=False) as remote:
             assert remote.eval(programs.hit_count) == 0
-            process.send_signal(signal.SIGSTOP)
+            programs.stop(process)
             with pytest.raises(TimeoutError):
                 remote.add("Foo")
             with pytest.raises(TimeoutError):
@@ -455,7 +455,7 @@ def test_a_client_that_is_stopped_harms_nobody() -> None:
     with serve(home, HERE, outbox_limit=2000) as server:
         with programs.running("listener", server.address) as process:
             assert programs.line(process) == "listening"
-            process.send_signal(signal.SIGSTOP)
+            programs.stop(process)
             gone = server.machine.when("ClientGone")
             with connect(server.address) as remote:
                 for n in range(10_000):

@@ -68,7 +68,8 @@ plain = st.recursive(
     | st.datetimes(timezones=st.just(UTC))
     | st.datetimes(),
     lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text() | st.integers(0, 9), inner, max_size=4)
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text() | st.integers(0, 9), inner, max_size=4)
     ),
     max_leaves=12,
 )

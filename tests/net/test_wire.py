@@ -87,7 +87,11 @@ def test_whatever_arrives_is_read_or_refused(data: bytes) -> None:
 
 
 def test_what_says_to_be_huge_or_deep_is_refused_at_once() -> None:
-    for payload in (b"\xdd\xff\xff\xff\xff", b"\x91" * 100_000, b"\x91\x9b\x03\xdd\x0f\xff\xff\xff"):
+    for payload in (
+        b"\xdd\xff\xff\xff\xff",
+        b"\x91" * 100_000,
+        b"\x91\x9b\x03\xdd\x0f\xff\xff\xff",
+    ):
         with pytest.raises(ProtocolError):
             wire.decode(payload)
     with pytest.raises(ProtocolError, match="at most"):
