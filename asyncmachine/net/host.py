@@ -57,7 +57,7 @@ __all__ = ["Config", "Host", "main", "proxy"]
 LAST_GRACE: Final = 3.0
 _CONNECT_TIMEOUT: Final = 10.0
 # Seconds that disposing may take if the network does not say.
-_TIMEOUT: Final = 5.0
+_TIMEOUT: Final = 2.0
 # Seconds between two attempts to reach a sibling that is built again: first and longest.
 _FIRST_DELAY: Final = 0.02
 _LONGEST_DELAY: Final = 0.5

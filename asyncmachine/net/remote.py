@@ -94,6 +94,7 @@ class RemoteMachine(Mirror):
     """
 
     __slots__ = (
+        "_behind",
         "_callbacks",
         "_client",
         "_found",
@@ -132,6 +133,8 @@ class RemoteMachine(Mirror):
         self._found: dict[tuple[str, ...], tuple[int, ...]] = {}
         self._hearing = Serial()
         self._listenings = Listenings(self, client.values)
+        # Answers that say more than the mirror shows: they wait for the whole clock.
+        self._behind: list[tuple[Call, wire.Message]] = []
         self._idlers: list[Callable[[], object]] = []
         self._pipe_sources: WeakValueDictionary[str, MachineAPI] = WeakValueDictionary()
         self._callbacks: list[Callable[[RemoteMachine], object]] = []
@@ -606,6 +609,9 @@ class RemoteMachine(Mirror):
         try:
             if isinstance(message, wire.Done | wire.Changed):
                 self._follow(message)
+                if call is not None and self.total < message.total:
+                    self._behind.append((call, message))
+                    call = None
             elif isinstance(message, wire.Applied):
                 self._outlet.applied(message.count, message.refused)
             elif isinstance(message, wire.Event):
@@ -614,6 +620,7 @@ class RemoteMachine(Mirror):
                 self._check_whole(message.ticks, message.order)
                 self.replace(message.ticks, message.order)
                 self._take_error(message.error)
+                self._caught_up()
             elif isinstance(message, wire.Overflowed):
                 self._listenings.overflowed(message.number)
             elif isinstance(message, wire.Gone):
@@ -635,6 +642,11 @@ class RemoteMachine(Mirror):
         active = {i for i, tick in enumerate(ticks) if tick & 1}
         if len(ticks) != len(self.schema.names) or set(order) != active:
             raise ProtocolError(f"a clock of {self.id} that does not fit its schema")
+
+    def _caught_up(self) -> None:
+        behind, self._behind = self._behind, []
+        for call, answer in behind:
+            call.answer(answer)
 
     def _take_error(self, error: wire.ErrorInfo | None) -> None:
         self.error = None if error is None else rebuild_error(error)
@@ -668,6 +680,7 @@ class RemoteMachine(Mirror):
     def _show(self, opened: wire.Opened, *, afresh: bool) -> None:
         self.replace(opened.ticks, opened.order, anew=afresh)
         self._take_error(opened.error)
+        self._caught_up()
 
     def _arrived(self, *, afresh: bool) -> None:
         self._outlet.resume(self._home.link, self._home.channel, afresh=afresh)
@@ -711,6 +724,7 @@ class RemoteMachine(Mirror):
             self._why_gone = self._why_gone or why
             self._outlet.end(self._why_gone)
             self.retire()
+            self._caught_up()
             self._gate.open()
             if self._tracers:
                 Tracers(self._tracers.values()).tell("machine_dispose", self)

@@ -25,7 +25,8 @@ def packed(schema: Schema) -> tuple[bytes, bytes]:
     """Give the digest and the bytes of a schema.
 
     Example:
-        >>> digest, data = packed(Schema({"Foo": {}}))
+        >>> from asyncmachine.schema import State
+        >>> digest, data = packed(Schema({"Foo": State()}))
         >>> unpacked(digest, data).names
         ('Foo', 'Exception')
 

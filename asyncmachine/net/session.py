@@ -34,7 +34,7 @@ from asyncmachine.net.functions import find_function
 from asyncmachine.net.inlet import Inlet
 from asyncmachine.net.link import Link
 from asyncmachine.net.schemas import packed
-from asyncmachine.net.subscription import Subscription
+from asyncmachine.net.subscription import EVENT_WINDOW, Subscription
 from asyncmachine.net.values import describe_error, rebuild_error
 from asyncmachine.oneshot import Sleeper
 from asyncmachine.relations import ADD, SET
@@ -58,6 +58,9 @@ __all__ = ["Policy", "Session"]
 PATIENCE: Final = 0.005
 # How often clocks are told at most, in seconds, when they change by themselves.
 PACE: Final = 0.001
+
+# So many answers may wait to be read besides, whatever the ``outbox_limit``.
+_ANSWERS: Final = 8192
 
 _FREE: Final = (None,)
 
@@ -207,8 +210,13 @@ class Session:
         self._check_room()
 
     def _check_room(self) -> None:
-        if self.link.pending > self.policy.outbox_limit:
-            self._overflow(f"{self.policy.outbox_limit} messages were waiting to be read")
+        """Part with a client that asks and does not read; events have a window of their own."""
+        limit = self.policy.outbox_limit
+        if self.link.pending > limit:
+            heard = sum(len(each.subscriptions) for each in list(self._channels.values()))
+            limit += _ANSWERS + 2 * EVENT_WINDOW * heard
+            if self.link.pending > limit:
+                self._overflow(f"{limit} messages were waiting to be read")
 
     # Reading ------------------------------------------------------------------------------
 
@@ -557,7 +565,7 @@ class Session:
         if self.link.is_closed:
             return
         log_warning(self.name, f"disconnected, for it does not keep up: {reason}")
-        run_elsewhere(partial(self.link.abandon, f"too slow: {reason}"))
+        self.link.abandon(f"too slow: {reason}")
 
     def _unsubscribe(self, message: wire.Message) -> None:
         assert isinstance(message, wire.Unsubscribe)

@@ -9,6 +9,7 @@ import enum
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,12 +59,13 @@ class Handlers:
 
     def Hit_state(self, event: Event) -> None:
         cause = event.transition.cause
-        self.heard.append((event.args, "" if cause is None else cause.machine_id))
+        self.heard.append((dict(event.args), "" if cause is None else cause.machine_id))
         if event.args.get("exit"):
             os._exit(7)
 
     def Stuck_state(self, event: Event) -> None:
-        threading.Event().wait(event.args.get("seconds"))
+        Path(event.args["fifo"]).write_text("stuck")  # who reads that knows
+        threading.Event().wait()
 
 
 _handlers: dict[str, Handlers] = {}
@@ -132,6 +134,13 @@ def make_once(machine_id: str, flag: str) -> Machine:
     return make(machine_id)
 
 
+def make_while(machine_id: str, directory: str) -> Machine:
+    """Build a machine as long as a directory is there."""
+    if not Path(directory).exists():
+        raise ValueError("too late")
+    return make(machine_id)
+
+
 # To be asked for ------------------------------------------------------------------------------
 
 
@@ -173,6 +182,15 @@ def hit_often(machine: Machine) -> None:
 def hit_some(machine: Machine) -> None:
     for n in range(200):
         machine.add("Hit", n=n)
+
+
+def stick(remote: RemoteMachine, directory: Path) -> None:
+    """Have a handler of a machine hang for ever; come back when it does."""
+    fifo = directory / f"stuck-{remote.id}"
+    os.mkfifo(fifo)
+    remote.send("add", "Stuck", fifo=str(fifo))
+    assert fifo.read_text() == "stuck"
+    fifo.unlink()
 
 
 # What the system says -------------------------------------------------------------------------
@@ -232,8 +250,7 @@ def _run(*, stuck: bool = False) -> Network:
     net = Network(processes=2)
     remotes = net.spawn_many(make, [("a",), ("b",)])
     if stuck:
-        remotes[0].send("add", "Stuck")
-        assert remotes[0].when("Stuck").wait(10)
+        stick(remotes[0], Path(tempfile.gettempdir()))
     print(*(each.pid for each in net.processes), flush=True)
     return net
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from asyncmachine.net.gate import Gate
@@ -25,7 +27,7 @@ def test_things_are_done_in_order_and_none_is_left_behind() -> None:
                     busy.pop()
 
                 for n in range(50):
-                    serial.do(lambda n=n: note(n))
+                    serial.do(partial(note, n))
 
             together(*[lambda who=who: work(who) for who in range(4)])
             assert len(serial) == 0
@@ -59,7 +61,7 @@ def test_a_gate_lets_go_on_whoever_waited_when_it_was_opened() -> None:
     with switching_often():
         for _ in range(50):
             gate = Gate()
-            waiting = [start(lambda gate=gate: gate.wait(PATIENCE)) for _ in range(3)]
+            waiting = [start(partial(gate.wait, PATIENCE)) for _ in range(3)]
             gate.open()
             gate.open()
             assert all(outcome(each) for each in waiting)

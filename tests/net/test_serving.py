@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import resource
 import signal
@@ -104,9 +103,11 @@ def test_a_send_that_is_not_allowed_is_told_by_the_connection() -> None:
 def test_an_allowed_state_has_to_exist() -> None:
     with pytest.raises(UnknownStateError, match="did you mean 'Foo'"):
         serve(programs.machine(), HERE, allow={"Fooo"})
-    with serve([programs.machine()], HERE, allow="Foo") as server:
-        with connect(server.address) as remote:
-            assert remote.add("Foo")
+    with (
+        serve([programs.machine()], HERE, allow="Foo") as server,
+        connect(server.address) as remote,
+    ):
+        assert remote.add("Foo")
     serve([], HERE, allow="read").close()
 
 
@@ -230,22 +231,22 @@ def test_threads_close_one_proxy_at_once() -> None:
 def test_everything_is_carried_out_once_and_in_order_however_often_the_connection_breaks() -> None:
     dice = random.Random(3)
     home = Machine({"Hit": State(multi=True), "Done": State()}, id="home")
-    seen: list[int] = []
-    heard: list[int] = []
+    seen: list[object] = []
+    heard: list[object] = []
     home.bind({"Hit_state": lambda event: seen.append(event.args["n"])})
     with serve(home, HERE) as server, Relay(server.address) as relay:
-        relay.cut_after(*(dice.randrange(5000, 60_000) for _ in range(20)))
+        relay.cut_after(*(dice.randrange(4000, 30_000) for _ in range(20)))
         with connect(relay.address, timeout=2) as remote:
             end = threading.Event()
 
             def hear(event: Event) -> None:
                 heard.append(event.args["n"])
-                if event.args["n"] == 5999:
+                if event.args["n"] == 2499:
                     end.set()
 
             remote.on("Hit_state", hear)
             results = []
-            for n in range(6000):
+            for n in range(2500):
                 if n % 100 == 99:
                     assert remote.add("Hit", n=n) == Result.EXECUTED
                     assert remote.tick("Hit") >= 2 * n + 1
@@ -258,8 +259,8 @@ def test_everything_is_carried_out_once_and_in_order_however_often_the_connectio
             assert end.wait(PATIENCE)
             assert all(result.wait(PATIENCE) == Result.EXECUTED for result in results)
             assert relay.cuts >= 3
-    assert seen == list(range(6000))
-    assert heard == list(range(6000))
+    assert seen == list(range(2500))
+    assert heard == list(range(2500))
 
 
 def test_threads_go_on_calling_while_the_connection_breaks() -> None:
@@ -452,18 +453,20 @@ def test_a_process_that_is_started_again_is_found_under_its_address(tmp_path: Pa
 
 def test_a_client_that_is_stopped_harms_nobody() -> None:
     home = programs.machine()
-    with serve(home, HERE, outbox_limit=2000) as server:
-        with programs.running("listener", server.address) as process:
-            assert programs.line(process) == "listening"
-            programs.stop(process)
-            gone = server.machine.when("ClientGone")
-            with connect(server.address) as remote:
-                for n in range(10_000):
-                    home.add("Hit", n=n)
-                assert remote.add("Foo") == Result.EXECUTED
-                assert remote.tick("Hit") == home.tick("Hit")
-                assert gone.wait(PATIENCE)
-            process.send_signal(signal.SIGCONT)
+    with (
+        serve(home, HERE, outbox_limit=2000) as server,
+        programs.running("listener", server.address) as process,
+    ):
+        assert programs.line(process) == "listening"
+        programs.stop(process)
+        gone = server.machine.when("ClientGone")
+        with connect(server.address) as remote:
+            for n in range(10_000):
+                home.add("Hit", n=n)
+            assert remote.add("Foo") == Result.EXECUTED
+            assert remote.tick("Hit") == home.tick("Hit")
+            assert gone.wait(PATIENCE)
+        process.send_signal(signal.SIGCONT)
 
 
 def test_memory_is_bounded_for_who_never_reads() -> None:
@@ -497,7 +500,9 @@ def test_who_falls_too_far_behind_is_disconnected_and_told() -> None:
             home.add("Hit")
         assert down.wait(PATIENCE)
         gate.open()
-        assert "too slow" in str((down.args or {})["error"])
+        # The farewell may be lost to what we were just writing ourselves.
+        error = (down.args or {})["error"]
+        assert isinstance(error, ConnectionResetError) or "too slow" in str(error)
         assert remote.connection.when("Connected").wait(PATIENCE)
 
 
@@ -563,16 +568,20 @@ def test_nothing_is_left_open() -> None:
 
     use()
     gc.collect()
-    before = set(os.listdir("/proc/self/fd"))
+    before = _open_files()
     use()
     gc.collect()
     deadline = threading.Event()
     for _ in range(100):
-        if len(os.listdir("/proc/self/fd")) <= len(before):
+        if _open_files() <= before:
             break
         deadline.wait(0.02)
         gc.collect()
-    assert len(os.listdir("/proc/self/fd")) <= len(before)
+    assert _open_files() <= before
+
+
+def _open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_a_socket_file_is_removed(tmp_path: Path) -> None:

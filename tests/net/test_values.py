@@ -94,9 +94,17 @@ def test_whatever_arrives_is_read_or_refused(data: bytes) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [Colour.RED, Colour.LOCK, Level.LOW, Right.READ | Right.WRITE, Right.READ, Right(0), Point(1, 2.5, ("a",)),
-     Box(Point(1))],
-)  # fmt: skip
+    [
+        Colour.RED,
+        Colour.LOCK,
+        Level.LOW,
+        Right.READ | Right.WRITE,
+        Right.READ,
+        Right(0),
+        Point(1, 2.5, ("a",)),
+        Box(Point(1)),
+    ],
+)
 def test_named_types_arrive_as_they_are(value: object) -> None:
     values = Values(ALL)
     back = values.unpack_value(values.pack_value(value, "it"))
@@ -208,12 +216,11 @@ def test_an_error_keeps_its_type_name_text_notes_and_traceback() -> None:
     def fail() -> None:
         raise LookupError("nowhere")
 
-    try:
+    with pytest.raises(LookupError) as caught:
         fail()
-    except LookupError as error:
-        error.add_note("look again")
-        values = Values()
-        back = values.unpack(values.pack({"error": error}))["error"]
+    caught.value.add_note("look again")
+    values = Values()
+    back = values.unpack(values.pack({"error": caught.value}))["error"]
     assert isinstance(back, RemoteError)
     assert (back.type_name, back.message, back.notes) == ("LookupError", "nowhere", ("look again",))
     assert back.__traceback__ is not None
@@ -231,11 +238,11 @@ def test_errors_of_any_size_travel_and_strange_ones_do_no_harm() -> None:
         big.add_note("n" * 100_000)
     assert len(Values().pack({"error": big})) < 2_000_000
 
-    class Strange(Exception):
+    class StrangeError(Exception):
         def __str__(self) -> str:
             raise RuntimeError
 
-    assert describe_error(Strange()).type_name.endswith("Strange")
+    assert describe_error(StrangeError()).type_name.endswith("StrangeError")
     for trace in ("{", "[]", '{"tb_frame": 3}', "[" * 100_000):
         assert rebuild_error(ErrorInfo("E", "m", [], trace)).__traceback__ is None
 
