@@ -387,6 +387,11 @@ class Host:
         if made is not None:
             made.close()
 
+    @property
+    def pipes(self) -> list[Pipe]:
+        """Those that others have had laid here, and that are not closed."""
+        return list(self._pipes.values())
+
     def lay(
         self,
         pipe: DirectPipe,
@@ -428,6 +433,11 @@ _pipe_numbers = iter(range(1, 2**31))
 
 _here: list[Host] = []
 _preparing: list[None] = []
+
+
+def hosts() -> tuple[Host, ...]:
+    """The host that this process is, if it belongs to a network."""
+    return tuple(_here)
 
 
 def proxy(address: str, machine_id: str) -> RemoteMachine:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -152,6 +153,19 @@ def heard(machine: Machine) -> list[dict[str, object]]:
     return [args for args, _ in _handlers[machine.id].heard]
 
 
+def in_order(machine: Machine) -> int:
+    """How many Hits came, if all of them came in order."""
+    numbers = [args["n"] for args, _ in _handlers[machine.id].heard]
+    return len(numbers) if numbers == list(range(len(numbers))) else -1
+
+
+def pipes_here(machine: Machine) -> int:
+    """How many listeners this machine's pipes have."""
+    from asyncmachine.net import host
+
+    return sum(len(each.pipes) for each in host.hosts())
+
+
 def causes(machine: Machine) -> list[str]:
     return [cause for _, cause in _handlers[machine.id].heard]
 
@@ -175,7 +189,7 @@ def hit_unfit(machine: Machine) -> None:
 
 
 def hit_often(machine: Machine) -> None:
-    for n in range(int(20_000)):
+    for n in range(20_000):
         machine.add("Hit", n=n)
 
 
@@ -280,6 +294,40 @@ def leaves_stuck() -> None:
     net = _run(stuck=True)
     atexit.unregister(net.close)
     atexit.register(net.close, 0.2)
+
+
+class Ends:
+    """Writes to a fifo when the last Hit has come."""
+
+    def Hit_state(self, event: Event) -> None:
+        if event.args.get("n") == 999:
+            Path(event.args["out"]).write_text("done")
+
+
+def make_ends(machine_id: str) -> Machine:
+    return Machine(SCHEMA, id=machine_id, handlers=Ends(), handler_timeout=None)
+
+
+def make_source(machine_id: str, out: str) -> Machine:
+    """A machine that hits itself often, a while after Foo."""
+
+    def hit(ctx: object) -> None:
+        for n in range(1000):
+            time.sleep(0.0003)  # long enough for the parent to be stopped meanwhile
+            machine.add("Hit", n=n, out=out)
+
+    machine = Machine(SCHEMA, id=machine_id, handlers={"Foo_state": lambda event: event.fork(hit)})
+    return machine
+
+
+def pipes(out: str) -> None:
+    with Network(processes=2) as net:
+        source = net.spawn(make_source, "s", out, process=0)
+        target = net.spawn(make_ends, "t", process=1)
+        pipe(source, "Hit", target, "Hit")
+        source.add("Foo")
+        print("laid", flush=True)
+        threading.Event().wait()
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from tests.races import PATIENCE, outcome, start, start_asleep, together
 
 def kill(net: Network, index: int, how: int = signal.SIGKILL) -> None:
     """Kill a process, and wait until the network has noticed."""
+    net.processes[index].client.await_up(PATIENCE)  # it may be about to be built again
     noticed = net.machine.when_ticks("ProcessDied", 1)
     os.kill(net.processes[index].pid, how)
     assert noticed.wait(PATIENCE)

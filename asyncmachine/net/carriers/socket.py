@@ -157,7 +157,7 @@ class TlsCarrier:
 
 def _close_with(carrier: object, sock: socket.socket) -> None:
     """Close a socket when nobody refers to its carrier any more."""
-    finalize(carrier, sock.close).atexit = False  # type: ignore[misc]  # it has a setter
+    finalize(carrier, sock.close).atexit = False
 
 
 def _shut_down(sock: socket.socket) -> None:
