@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from asyncmachine.results import Result
     from asyncmachine.schema import Schema
     from asyncmachine.tracing import Tracer
+    from asyncmachine.transition import Cause
     from asyncmachine.waiting import StateContext, Waiter
 
 __all__ = ["MachineAPI"]
@@ -187,7 +188,12 @@ class MachineAPI(Protocol):
     # Pipes
 
     def deliver(
-        self, kind: str, states: tuple[str, ...], args: dict[str, object], passed: tuple[str, ...]
+        self,
+        kind: str,
+        states: tuple[str, ...],
+        args: dict[str, object],
+        passed: tuple[str, ...],
+        cause: Cause | None = None,
     ) -> Result:
         """Take over a mutation that a pipe forwards."""
 

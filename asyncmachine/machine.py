@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from asyncmachine.results import Result
     from asyncmachine.schema import State, States
     from asyncmachine.tracing import Tracer
-    from asyncmachine.transition import Transition
+    from asyncmachine.transition import Cause, Transition
     from asyncmachine.waiting import StateContext, Waiter
 
 __all__ = ["Machine"]
@@ -473,7 +473,12 @@ class Machine(Living):
     # Delivered by pipes -------------------------------------------------------------------
 
     def deliver(
-        self, kind: str, states: tuple[str, ...], args: dict[str, object], passed: tuple[str, ...]
+        self,
+        kind: str,
+        states: tuple[str, ...],
+        args: dict[str, object],
+        passed: tuple[str, ...],
+        cause: Cause | None = None,
     ) -> Result:
         """Take over a mutation that a pipe forwards, without carrying it out here.
 
@@ -482,6 +487,7 @@ class Machine(Living):
             states: names.
             args: what the handlers get.
             passed: ids of the machines that it has passed.
+            cause: the transition that it comes from, if not the one of this thread.
 
         Returns:
             A queued result; a canceled one if the machine is disposed, or stuck for so
@@ -490,7 +496,7 @@ class Machine(Living):
         """
         if self.queue_length >= PIPE_LIMIT:
             return Canceled(f"the queue is full ({PIPE_LIMIT})")
-        return self._enqueue(kind, states, args, passed=passed, serve=False)
+        return self._enqueue(kind, states, args, passed=passed, cause=cause, serve=False)
 
     def lay_pipe(
         self,

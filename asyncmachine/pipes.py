@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from asyncmachine.api import MachineAPI
     from asyncmachine.handlers import Binding, Handler
-    from asyncmachine.transition import Event
+    from asyncmachine.transition import Cause, Event
 
 __all__ = ["Pipe", "pipe", "pipe_all", "pipe_routes"]
 
@@ -32,8 +32,11 @@ class Pipe:
     Attributes:
         source: the machine whose changes are carried.
         target: the machine that is changed.
+        cause: the transition that is carried, if not the one of the thread that carries.
 
     """
+
+    cause: Cause | None = None
 
     def __init__(self, source: MachineAPI, target: MachineAPI) -> None:
         self.source = source
@@ -109,7 +112,7 @@ class Pipe:
         if self._closed:
             return
         try:
-            result = self.target.deliver(kind, (state,), args, passed)
+            result = self.target.deliver(kind, (state,), args, passed, self.cause)
         except MachineError as error:  # something in the args can not travel
             self.source.add_error(error)
             return

@@ -267,6 +267,8 @@ class Client:
 
     def _went_down(self, error: Exception | None) -> None:
         self._up.shut()
+        if self._lost is not None:  # given up at the same time: nobody is to wait for it
+            self._up.open()
         why = error or (self.link.farewell and ConnectionLostError(self.link.farewell))
         for remote in self.remotes:
             remote.paused(why or None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from asyncmachine.machine import Machine
 from asyncmachine.pipes import Pipe
 from asyncmachine.relations import ADD, REMOVE
+from asyncmachine.transition import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from asyncmachine.api import MachineAPI
     from asyncmachine.handlers import Handler
     from asyncmachine.net.remote import RemoteMachine
+    from asyncmachine.transition import Event
 
 __all__ = ["DirectPipe", "InboundPipe", "PipeLayer", "lay_between"]
 
@@ -39,6 +41,8 @@ class InboundPipe(Pipe):
     """
 
     def lay(self, routes: list[tuple[str, str]], kinds: tuple[str, ...], *, sync: bool) -> None:
+        if self.closed:  # one of the machines is gone
+            return
         source = cast("RemoteMachine", self.source)
         listeners: dict[str, Handler] = {}
         bring_up: list[int] = []
@@ -54,9 +58,10 @@ class InboundPipe(Pipe):
         self.undo_with(binding)
 
     def _carrier(self, kind: str, state: str) -> Handler:
-        def carry(event: object) -> object:
-            self.forward(kind, state, event)  # type: ignore[arg-type]
-            return None
+        def carry(event: Event) -> None:
+            tx = event.transition
+            self.cause = Cause(tx.machine.id, tx.id) if tx.id else None  # one at a time
+            self.forward(kind, state, event)
 
         return carry
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from asyncmachine.net.link import Link
     from asyncmachine.net.listening import Listening
     from asyncmachine.pipes import Pipe
-    from asyncmachine.transition import Event
+    from asyncmachine.transition import Cause, Event
     from asyncmachine.waiting import StateContext, Waiter
 
 __all__ = ["Place", "RemoteMachine"]
@@ -545,7 +545,12 @@ class RemoteMachine(Mirror):
     # Pipes ----------------------------------------------------------------------------------
 
     def deliver(
-        self, kind: str, states: tuple[str, ...], args: dict[str, object], passed: tuple[str, ...]
+        self,
+        kind: str,
+        states: tuple[str, ...],
+        args: dict[str, object],
+        passed: tuple[str, ...],
+        cause: Cause | None = None,
     ) -> Result:
         """Send a mutation that a pipe forwards; inside a handler without waiting."""
         positions = self._found.get(states) or self._positions(states)
@@ -561,7 +566,8 @@ class RemoteMachine(Mirror):
                 ) from error
         tx = transition_here()
         if tx is None:
-            origin = wire.Origin("", 0, passed)
+            machine_id, transition_id = cause or ("", 0)
+            origin = wire.Origin(machine_id, transition_id, passed)
             wait = not in_handler()
         else:
             origin = wire.Origin(tx.machine.id, tx.id, passed)
@@ -699,8 +705,9 @@ class RemoteMachine(Mirror):
             error: why, if that is known.
 
         """
-        if not self._disposed:
-            self._gate.shut()
+        self._gate.shut()
+        if self._disposed:  # lost at the same time: nobody is to wait for it
+            self._gate.open()
         self._outlet.pause()
         self.connection.add("Disconnected", error=error)
 

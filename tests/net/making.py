@@ -65,7 +65,7 @@ class Handlers:
             os._exit(7)
 
     def Stuck_state(self, event: Event) -> None:
-        Path(event.args["fifo"]).write_text("stuck")  # who reads that knows
+        Path(str(event.args["fifo"])).write_text("stuck")  # who reads that knows
         threading.Event().wait()
 
 
@@ -75,7 +75,9 @@ _handlers: dict[str, Handlers] = {}
 def make(machine_id: str, *others: RemoteMachine) -> Machine:
     handlers = Handlers()
     _handlers[machine_id] = handlers
-    machine = Machine(SCHEMA, id=machine_id, handlers=handlers, handler_timeout=None)
+    machine = Machine(
+        SCHEMA, id=machine_id, handlers=handlers, handler_timeout=None, queue_limit=100_000
+    )
     for other in others:
         handlers.pipes.append(pipe(machine, "Foo", other, "Foo"))
     return machine
@@ -179,7 +181,7 @@ def error_of(machine: Machine) -> str:
 
 
 def environment(machine: Machine) -> list[str]:
-    return [os.environ.get("PYTHONPATH", ""), os.getcwd(), *sys.path]
+    return [os.environ.get("PYTHONPATH", ""), str(Path.cwd()), *sys.path]
 
 
 def hit_unfit(machine: Machine) -> None:
@@ -301,7 +303,7 @@ class Ends:
 
     def Hit_state(self, event: Event) -> None:
         if event.args.get("n") == 999:
-            Path(event.args["out"]).write_text("done")
+            Path(str(event.args["out"])).write_text("done")
 
 
 def make_ends(machine_id: str) -> Machine:

@@ -68,7 +68,7 @@ def test_machines_go_where_there_are_fewest_or_where_they_are_told(net: Network)
         net.spawn(making.make, name)
     assert first.machines == ("d", "e", "f")
     net.machines["d"].dispose()
-    assert first.machines == ("e", "f")
+    assert sorted(first.machines) == ["e", "f"]
     net.spawn(making.make, "g")
     assert first.machines == ("e", "f", "g")
     assert first.is_alive
@@ -88,7 +88,7 @@ def test_many_threads_may_build_at_once(net: Network) -> None:
         for i in range(10):
             assert net.spawn(making.make, f"{name}{i}").add("Foo")
 
-    together(*(lambda name=name: build(name) for name in "abcd"))  # type: ignore[misc]
+    together(*(lambda name=name: build(name) for name in "abcd"))
     assert len(net.machines) == 40
     assert [len(each.machines) for each in net.processes] == [20, 20]
 
@@ -143,9 +143,9 @@ def test_what_can_not_be_pickled_is_named(net: Network) -> None:
     with pytest.raises(NotSerialisableError, match="the factory"):
         net.spawn(lambda: Machine({"Foo": State()}))
     with pytest.raises(NotSerialisableError, match="argument 1"):
-        net.spawn(making.make, "a", threading.Lock())  # type: ignore[arg-type]
+        net.spawn(making.make, "a", threading.Lock())
     with pytest.raises(NotSerialisableError, match="argument on"):
-        net.spawn(making.make_with, machine_id="a", on=threading.Lock())  # type: ignore[arg-type]
+        net.spawn(making.make_with, machine_id="a", on=threading.Lock())
     with pytest.raises(NotSerialisableError, match="argument 0"):
         net.spawn_many(making.make, [("a",), (threading.Lock(),)])
     assert not net.machines
@@ -212,7 +212,7 @@ def test_a_proxy_of_no_network_can_not_be_an_argument(net: Network) -> None:
 def test_the_children_keep_environment_and_path(net: Network) -> None:
     found = net.spawn(making.make, "a").eval(making.environment)
     assert found[0] == os.environ.get("PYTHONPATH", "")
-    assert found[1] == os.getcwd()
+    assert found[1] == str(Path.cwd())
 
 
 # Options --------------------------------------------------------------------------------------

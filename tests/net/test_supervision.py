@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
@@ -27,8 +28,14 @@ def kill(net: Network, index: int, how: int = signal.SIGKILL) -> None:
 
 
 def await_back(remote: RemoteMachine) -> None:
-    """Wait until a machine that was lost has been built again."""
-    remote.sync(PATIENCE)
+    """Wait until a machine that was lost has been built again, or is about to be lost."""
+    while True:
+        try:
+            remote.sync(PATIENCE)
+        except ConnectionLostError:
+            assert not remote.is_disposed
+        else:
+            return
 
 
 # Never ----------------------------------------------------------------------------------------
@@ -104,7 +111,7 @@ def test_the_exit_code_of_a_process_that_ends_itself_is_told(net: Network) -> No
 def test_calls_that_wait_for_a_process_end_with_it(net: Network, tmp_path: Path) -> None:
     a, b = net.spawn_many(making.make, [("a",), ("b",)])
     making.stick(a, tmp_path)
-    waiting = [
+    waiting: list[Future[object]] = [
         start(partial(a.add, "Foo")),
         start(partial(a.eval, making.pid)),
         start(a.dispose),
@@ -273,7 +280,7 @@ def test_what_waits_for_clocks_is_judged_by_the_new_life(lasting: Network) -> No
     assert not ticks.is_set()
     a.add("Hit")  # one, three, five
     assert ticks.is_set()
-    assert not (tick.is_set() or time.is_set() or args.is_set() or not_foo.is_set())
+    assert [each.is_set() for each in (tick, time, args, not_foo)] == [False] * 4
     a.add("Hit", n=7)
     assert args.wait(PATIENCE)
     a.add("Hit")
@@ -369,7 +376,7 @@ def test_mutations_amid_deaths_end_and_the_machine_works_afterwards(lasting: Net
             kill(lasting, 0)
         stop.set()
 
-    together(mutate, mutate, send, murder, until=stop)  # type: ignore[arg-type]
+    together(mutate, mutate, send, murder, until=stop)
     a.sync()
     assert a.set("Bar")
     assert a.active_states() == ("Bar",)
@@ -416,7 +423,7 @@ def test_a_process_that_dies_at_every_start_is_given_up(
     assert a.is_disposed
     assert a.add("Foo") == Result.CANCELED
     assert link.closed
-    assert lasting.machine.tick("ProcessDied") == 2 * 4 - 1
+    assert lasting.machine.when_time({"ProcessDied": 2 * 4 - 1}).wait(PATIENCE)
     assert b.add("Foo")
     assert user.add("Hit") == Result.CANCELED  # its handler was told so
     assert lasting.spawn(making.make, "c").eval(making.pid) == lasting.processes[1].pid
