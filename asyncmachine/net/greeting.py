@@ -11,12 +11,12 @@ from __future__ import annotations
 import hmac
 import os
 from time import monotonic
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from asyncmachine.net.errors import AuthenticationError, ConnectError, ProtocolError
-from asyncmachine.net.wire import VERSION
+from asyncmachine.net.wire import FRAME_OVERHEAD, VERSION
 
 if TYPE_CHECKING:
     import socket
@@ -47,12 +47,23 @@ class Greeted(NamedTuple):
     max_frame: int
 
 
+_Size = Annotated[int, msgspec.Meta(ge=FRAME_OVERHEAD, le=2**31 - 1)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class _Head(msgspec.Struct, array_like=True):
+    """What the greetings of all versions begin with."""
+
+    magic: str
+    version: int
+
+
 class _Challenge(msgspec.Struct, array_like=True):
     magic: str
     version: int
     nonce: bytes
     secret: bool
-    max_frame: int
+    max_frame: _Size
 
 
 class _Answer(msgspec.Struct, array_like=True):
@@ -60,16 +71,16 @@ class _Answer(msgspec.Struct, array_like=True):
     version: int
     nonce: bytes
     secret: bool
-    max_frame: int
+    max_frame: _Size
     session: bytes
-    received: int
+    received: _Count
     proof: bytes
 
 
 class _Welcome(msgspec.Struct, array_like=True):
     refusal: str
     session: bytes
-    received: int
+    received: _Count
     resumed: bool
     proof: bytes
 
@@ -110,8 +121,11 @@ class _Wire:
             if head.isascii() and head.decode().isprintable():
                 raise ProtocolError(f"{head!r} is no greeting: this speaks another protocol")
             raise ProtocolError(f"a greeting of {size} bytes; at most {_LARGEST} are allowed")
+        data = self._exactly(size)
         try:
-            return msgspec.msgpack.decode(self._exactly(size), type=kind)
+            if kind is not _Welcome:  # other versions may go on in another way
+                _check_version(msgspec.msgpack.decode(data, type=_Head))
+            return msgspec.msgpack.decode(data, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise ProtocolError(f"a greeting that can not be read: {error}") from error
 
@@ -163,13 +177,16 @@ def _proof(secret: bytes, role: str, *said: object) -> bytes:
     return hmac.digest(secret, _encode([role, VERSION, *said]), "sha256")
 
 
-def _check_version(greeting: _Challenge | _Answer) -> None:
+def _check_version(greeting: _Head) -> None:
     if greeting.magic != _MAGIC:
         raise ProtocolError("the other side is no asyncmachine")
     if greeting.version != VERSION:
         raise ProtocolError(
             f"the other side speaks version {greeting.version} of the protocol, this one {VERSION}"
         )
+
+
+def _check_nonce(greeting: _Challenge | _Answer) -> None:
     if len(greeting.nonce) != _NONCE:
         raise ProtocolError("a challenge of the wrong length")
 
@@ -216,7 +233,7 @@ def _greet_client(
     wire: _Wire, secret: bytes, has_secret: bool, max_frame: int, session: bytes, received: int
 ) -> Greeted:
     challenge = wire.receive(_Challenge)
-    _check_version(challenge)
+    _check_nonce(challenge)
     nonce = os.urandom(_NONCE)
     said = (challenge.nonce, nonce, challenge.max_frame, max_frame, session, received)
     proof = _proof(secret, "client", *said) if has_secret else b""
@@ -232,6 +249,8 @@ def _greet_client(
         )
         if not hmac.compare_digest(expected, welcome.proof):
             raise AuthenticationError("the server could not prove that it knows the secret")
+    if len(welcome.session) != _SESSION or (welcome.resumed and welcome.session != session):
+        raise ProtocolError("the server goes on with a session that was not asked for")
     return Greeted(welcome.session, welcome.received, welcome.resumed, challenge.max_frame)
 
 
@@ -279,7 +298,7 @@ def _greet_server(
     nonce = os.urandom(_NONCE)
     wire.send(_Challenge(_MAGIC, VERSION, nonce, has_secret, max_frame))
     answer = wire.receive(_Answer)
-    _check_version(answer)
+    _check_nonce(answer)
     said = (
         nonce,
         answer.nonce,

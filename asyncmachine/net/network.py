@@ -221,6 +221,7 @@ class Network:
             client.lose(ConnectionLostError(f"{self.id} was closed"))
             return
         if again:
+            process.up.shut()
             client.link.close()
             client.forget_calls(lost)
             for remote in process.remotes:
@@ -239,6 +240,7 @@ class Network:
         """Do without a process, and have its siblings do without it."""
         remotes = process.remotes
         process.client.lose(lost)
+        process.up.open()
         for remote in remotes:
             remote.lost(str(lost))
         with self._lock:
@@ -255,6 +257,7 @@ class Network:
         if self._stop.wait(delay):
             return
         client = process.client
+        process.up.shut()
         process.await_down()
         client.link.detach()
         for remote in process.remotes:
@@ -278,6 +281,7 @@ class Network:
             specs = [spec for _, (spec, _) in built]
             client.submit(call, client.link, wire.Build(call.number, specs))
             client.came_up()
+            process.up.open()
             reply = client.finish(call, self._patience)
         except (ConnectionLostError, TimeoutError) as error:
             log_warning(self.id, f"a restart came to nothing: {error}")
@@ -418,7 +422,8 @@ class Network:
     def _order(self, process: Process, specs: list[bytes], numbers: list[int]) -> _Order:
         """Ask a process to build machines."""
         client = process.client
-        client.await_up(self._call_timeout)
+        if not process.up.wait(self._call_timeout):
+            raise client.unreachable(self._call_timeout)
         with self._lock:
             link, life = client.link, process.life
         call = client.begin(link)
@@ -520,6 +525,7 @@ class Network:
         for process in self.processes:
             process.kill()
             process.client.lose(ConnectionLostError(f"{self.id} was closed"))
+            process.up.open()
         for process in self.processes:
             for remote in process.remotes:  # those that were just being built again
                 remote.lost(f"{self.id} was closed")

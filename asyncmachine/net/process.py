@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from asyncmachine.net.carriers.socket import SocketCarrier
 from asyncmachine.net.errors import ConnectionLostError
+from asyncmachine.net.gate import Gate
 from asyncmachine.oneshot import OneShot
 from asyncmachine.watchdog import Watch
 
@@ -57,6 +58,7 @@ class Process:
         life: how many of its lives have ended.
         deaths: when they did, in monotonic seconds.
         mending: held by who builds it again.
+        up: shut while it is dead and about to be built again.
 
     """
 
@@ -68,6 +70,8 @@ class Process:
         self.life = 0
         self.deaths: list[float] = []
         self.mending = Lock()
+        self.up = Gate()
+        self.up.open()
         self._popen: subprocess.Popen[bytes] | None = None
         self._ended = Told()
         self._down = Told()

@@ -37,6 +37,8 @@ __all__ = ["Server", "connect", "serve"]
 
 # Seconds in which a client has to prove itself.
 GREETING_TIMEOUT: Final = 5.0
+# Seconds until clients are accepted again after that has failed.
+_BREATH: Final = 0.1
 # Seconds for which the session of a client that has gone is kept, should it come again.
 RESUME_GRACE: Final = 60.0
 
@@ -73,6 +75,7 @@ class Server:
         self._sessions: dict[bytes, Session] = {}
         self._greeting: set[socket.socket] = set()
         self._closed = False
+        self._rest = threading.Event()
         check_secret(secret)
         self._listener = listen(parse(address), secret=secret, tls=tls)
         self.address = self._listener.address
@@ -89,8 +92,12 @@ class Server:
         while True:
             try:
                 sock = self._listener.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if self._closed:
+                    return
+                log_warning(self.address, f"a client could not come in: {error}")
+                self._rest.wait(_BREATH)  # for want of file descriptors, say
+                continue
             with self._lock:
                 if self._closed:
                     sock.close()
@@ -189,6 +196,7 @@ class Server:
             if self._closed:
                 return
             self._closed = True
+            self._rest.set()
             sessions = list(self._sessions.values())
             self._sessions.clear()
             greeting = list(self._greeting)

@@ -39,6 +39,7 @@ from asyncmachine.net.values import describe_error, rebuild_error
 from asyncmachine.oneshot import Sleeper
 from asyncmachine.relations import ADD, SET
 from asyncmachine.results import EXECUTED as _EXECUTED
+from asyncmachine.running import LOCAL
 from asyncmachine.schema import EXCEPTION
 from asyncmachine.threads import run_elsewhere
 from asyncmachine.transition import Cause
@@ -63,6 +64,9 @@ PACE: Final = 0.001
 _ANSWERS: Final = 8192
 
 _FREE: Final = (None,)
+# What is carried out in order, and how often one of them is looked at before it counts as late.
+_ORDERED: Final = frozenset({wire.Mutate, wire.Forward})
+_MANY_LOOKS: Final = 40
 
 
 class Policy(NamedTuple):
@@ -118,13 +122,45 @@ class _Channel:
 class _Batch:
     """Messages that a thread goes through; another may take over while it is inside one."""
 
-    __slots__ = ("at", "inside", "messages", "seen")
+    __slots__ = ("_here", "_looks", "_outer", "_seen", "at", "inside", "messages", "over")
 
     def __init__(self, messages: list[wire.Message]) -> None:
+        self._here = LOCAL.here
+        self._outer = self._here.top
+        self._looks = 0
         self.messages = messages
         self.at = 0
-        self.inside: list[None] = []
-        self.seen = -1
+        self.over = False
+        self.inside: list[int] = []
+        self._seen = -1
+
+    def overtake(self) -> bool:
+        """Take the rest from the thread that goes through it, if it was inside one too long."""
+        at, before = self.at, self._seen
+        self._seen = at
+        if at != before:
+            self._looks = 0
+            return False
+        if not self._may_be_overtaken(at):
+            return False
+        try:
+            self.inside.remove(at)
+        except ValueError:  # it gets on
+            return False
+        return True
+
+    def _may_be_overtaken(self, at: int) -> bool:
+        """Whether what comes after a message can not get ahead of it any more.
+
+        A mutation has its place once its thread is inside a transition. One that has been
+        looked at so often in vain is held up elsewhere, as in a callback of a waiter.
+        """
+        if at < 1:
+            return False
+        self._looks += 1
+        if type(self.messages[at - 1]) not in _ORDERED or self._looks >= _MANY_LOOKS:
+            return True
+        return self._here.top is not self._outer
 
 
 class Session:
@@ -234,13 +270,14 @@ class Session:
             while batch.at < len(messages) and not self.link.is_closed:
                 message = messages[batch.at]
                 batch.at += 1
-                inside.append(None)
+                inside.append(batch.at)
                 self._see_to_one(message)
                 try:
                     del inside[0]
                 except IndexError:
                     return False
         finally:
+            batch.over = True
             watch.stop()
         self._in_batch -= 1
         self.flush()
@@ -271,16 +308,10 @@ class Session:
 
     def _late(self, batch: _Batch) -> None:
         """Have another thread go on, if the one that reads has been inside one message."""
-        if batch.at != batch.seen:  # it gets on: look again
-            batch.seen = batch.at
-            if batch.inside or batch.at < len(batch.messages):
-                Watch(PATIENCE, partial(self._late, batch)).start()
-            return
-        try:
-            del batch.inside[0]
-        except IndexError:
-            return
-        run_elsewhere(partial(self._take_over, batch))
+        if batch.overtake():
+            run_elsewhere(partial(self._take_over, batch))
+        elif not batch.over:
+            Watch(PATIENCE, partial(self._late, batch)).start()
 
     def _take_over(self, batch: _Batch) -> None:
         rest = _Batch(batch.messages[batch.at :])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -144,6 +145,38 @@ def make_while(machine_id: str, directory: str) -> Machine:
     return make(machine_id)
 
 
+_kept: dict[str, RemoteMachine] = {}
+
+
+def make_keeper(machine_id: str, other: RemoteMachine) -> Machine:
+    _kept[machine_id] = other
+    return make(machine_id)
+
+
+def make_tidy(machine_id: str, path: str) -> Machine:
+    """A machine that leaves a file when it is disposed."""
+    machine = make(machine_id)
+    machine.on_dispose(lambda _: Path(path).touch())
+    return machine
+
+
+def make_slowly(machine_id: str, fifo: str) -> Machine:
+    assert Path(fifo).read_text() == "go on"
+    return make(machine_id)
+
+
+def make_network(machine_id: str) -> Machine:
+    """A machine that closes a network of its own when it is disposed."""
+    net = Network(processes=1)
+    _networks[machine_id] = net
+    machine = make(machine_id)
+    machine.on_dispose(lambda _: net.close())
+    return machine
+
+
+_networks: dict[str, Network] = {}
+
+
 # To be asked for ------------------------------------------------------------------------------
 
 
@@ -166,6 +199,23 @@ def pipes_here(machine: Machine) -> int:
     from asyncmachine.net import host
 
     return sum(len(each.pipes) for each in host.hosts())
+
+
+def proxy_of(machine: Machine) -> int:
+    return id(_kept[machine.id])
+
+
+def start_a_program(machine: Machine) -> int:
+    """Fork, so that somebody else has all that this process has open."""
+    pid = os.fork()
+    if not pid:
+        threading.Event().wait()
+    return pid
+
+
+def use_network(machine: Machine) -> str:
+    remote = _networks[machine.id].spawn(make, "inner")
+    return str(remote.add("Foo").wait(10))
 
 
 def causes(machine: Machine) -> list[str]:
@@ -243,6 +293,12 @@ def program(name: str, *args: str, temp: Path) -> Iterator[subprocess.Popen[str]
             yield process
         finally:
             process.kill()
+
+
+def stop(pid: int) -> None:
+    """Stop a child process; come back when it stands still."""
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
 
 
 def await_end_of(pids: list[int]) -> None:

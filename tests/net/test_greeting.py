@@ -184,7 +184,10 @@ def test_a_server_that_lacks_the_secret_is_found_out(ends: Ends) -> None:
             frame(msgspec.msgpack.encode(["other", 1, b"", False, 1, b"", 0, b""])),
             "no asyncmachine",
         ),
-        (frame(msgspec.msgpack.encode(["asyncmachine", 1, b"", False, 1, b"", 0, b""])), "length"),
+        (
+            frame(msgspec.msgpack.encode(["asyncmachine", 1, b"", False, 111, b"", 0, b""])),
+            "length",
+        ),
     ],
 )
 def test_what_is_no_greeting_is_refused(ends: Ends, said: bytes, complaint: str) -> None:

@@ -21,7 +21,8 @@ from tests.races import PATIENCE, outcome, start, start_asleep, together
 
 def kill(net: Network, index: int, how: int = signal.SIGKILL) -> None:
     """Kill a process, and wait until the network has noticed."""
-    net.processes[index].client.await_up(PATIENCE)  # it may be about to be built again
+    for remote in net.processes[index].remotes:  # it may be about to be built again
+        assert remote.connection.when("Connected").wait(PATIENCE)
     noticed = net.machine.when_ticks("ProcessDied", 1)
     os.kill(net.processes[index].pid, how)
     assert noticed.wait(PATIENCE)
@@ -187,7 +188,7 @@ def test_a_stopped_process_delays_nobody_else_and_loses_nothing(tmp_path: Path) 
         pipe(b, "Hit", c, "Hit")
         a.sync(PATIENCE)
         b.add("Hit", n=0)
-        os.kill(net.processes[0].pid, signal.SIGSTOP)
+        making.stop(net.processes[0].pid)
         try:
             for call in (partial(a.add, "Foo"), a.sync, partial(a.eval, making.pid)):
                 with pytest.raises(TimeoutError):

@@ -12,7 +12,9 @@ import select
 import socket
 import ssl
 import stat
+import struct
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final
@@ -22,6 +24,8 @@ from asyncmachine.net.carriers.addresses import Address, check_secure, parse
 from asyncmachine.net.errors import ConnectError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from asyncmachine.net.carriers import Carrier
 
 __all__ = [
@@ -281,14 +285,16 @@ def _listen_unix(address: Address) -> Listener:
     path = Path(address.path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        _clear_away(address)
-        # Made where nobody else can go, and moved once its mode is right.
+        # Made where nobody else can go, and put in its place once its mode is right and it
+        # listens. A link, unlike a move, replaces nothing that another has put there.
         with tempfile.TemporaryDirectory(prefix=".am", dir=path.parent) as private:
             made = Path(private) / "s"
             _bind(sock, made)
             made.chmod(stat.S_IRUSR | stat.S_IWUSR)
             sock.listen(socket.SOMAXCONN)
-            made.rename(path)
+            while not _put(made, path):
+                with _alone_at(path):
+                    _clear_away(address)
         return Listener(sock, address)
     except BaseException:
         sock.close()
@@ -309,6 +315,36 @@ def _bind(sock: socket.socket, path: Path) -> None:
             os.close(fd)
 
 
+def _put(made: Path, path: Path) -> bool:
+    try:
+        path.hardlink_to(made)
+    except FileExistsError:
+        return False
+    return True
+
+
+@contextmanager
+def _alone_at(path: Path) -> Iterator[None]:
+    """Let one at a time, of all processes, look at a path and clear it away."""
+    import fcntl  # where there are unix sockets there is this
+
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        fd = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            found = os.fstat(fd)
+            if _inode(str(lock)) != (found.st_dev, found.st_ino):
+                continue  # who had it before us has taken the file away
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+        finally:
+            os.close(fd)
+
+
 def _clear_away(address: Address) -> None:
     """Take away a socket that nobody listens on any more; refuse what is none."""
     path = Path(address.path)
@@ -319,12 +355,15 @@ def _clear_away(address: Address) -> None:
     if not stat.S_ISSOCK(mode):
         raise ConnectError(f"can not listen at {address}: there is a file that is no socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # who listens there may be too busy to accept
         try:
             probe.connect(address.path)
         except ConnectionRefusedError:
             path.unlink(missing_ok=True)
         except FileNotFoundError:
             pass
+        except BlockingIOError:
+            raise ConnectError(f"{address} is in use") from None
         else:
             raise ConnectError(f"{address} is in use")
 
@@ -356,8 +395,7 @@ def dial(address: Address, *, timeout: float, tls: ssl.SSLContext | None) -> soc
     try:
         if address.scheme == "unix":
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            sock.settimeout(timeout)
-            sock.connect(address.path)
+            _connect_unix(sock, address.path, timeout)
         else:
             sock = socket.create_connection((address.host, address.port), timeout)
         if tls is not None:
@@ -370,8 +408,20 @@ def dial(address: Address, *, timeout: float, tls: ssl.SSLContext | None) -> soc
     return sock
 
 
+def _connect_unix(sock: socket.socket, path: str, timeout: float) -> None:
+    """Connect in blocking mode: else a server with many to accept refuses at once."""
+    micros = max(int(timeout * 1e6), 1)
+    sock.settimeout(None)
+    sock.setsockopt(
+        socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", *divmod(micros, 1_000_000))
+    )
+    sock.connect(path)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 0))
+    sock.settimeout(timeout)
+
+
 def _reason(error: Exception, timeout: float) -> str:
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError | BlockingIOError):
         return f"it has not answered for {timeout:g} s"
     if isinstance(error, ConnectionRefusedError):
         return "nobody listens there"

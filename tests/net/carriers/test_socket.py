@@ -311,3 +311,64 @@ def test_a_server_that_is_silent_is_given_up(tls: Contexts) -> None:
     with pytest.raises(ConnectError, match=r"has not answered for 0.1 s"):
         dial(parse(listener.address), timeout=0.1, tls=tls.client)
     listener.close()
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_of_many_who_begin_to_listen_at_once_one_does(tmp_path: Path, *, stale: bool) -> None:
+    for n in range(30):
+        path = tmp_path / f"{n}.sock"
+        if stale:
+            with socket.socket(socket.AF_UNIX) as left:
+                left.bind(str(path))
+
+        def begin(path: Path = path) -> Listener | None:
+            try:
+                return listen_at(path)
+            except ConnectError:
+                return None
+
+        begun = [each for each in together(*[begin] * 4) if each is not None]
+        assert len(begun) == 1
+        dial(Address("unix", path=str(path)), timeout=PATIENCE, tls=None).close()
+        begun[0].close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    for n in range(100):
+        path = tmp_path / str(n)
+
+        def write(path: Path = path) -> bool:
+            try:
+                with path.open("x") as file:
+                    file.write("precious")
+            except OSError:
+                return False
+            return True
+
+        def begin(path: Path = path) -> Listener | None:
+            try:
+                return listen_at(path)
+            except ConnectError:
+                return None
+
+        written, begun = together(write, begin)
+        assert written != (begun is not None)
+        if isinstance(begun, Listener):
+            begun.close()
+
+
+def test_a_server_too_busy_to_accept_is_in_use_and_waited_for(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen(0)
+        address = Address("unix", path=str(path))
+        first = dial(address, timeout=PATIENCE, tls=None)
+        with pytest.raises(ConnectError, match=r"has not answered for 0.05 s"):
+            dial(address, timeout=0.05, tls=None)
+        with pytest.raises(ConnectError, match="in use"):
+            listen_at(path)
+        second = start(lambda: dial(address, timeout=PATIENCE, tls=None))
+        server.accept()[0].close()
+        outcome(second).close()
+        first.close()
