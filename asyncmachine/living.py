@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from asyncmachine.errors import MachineError
 from asyncmachine.forks import Fork, Forks
 from asyncmachine.handlers import Binding, parse
-from asyncmachine.oneshot import MAKING, OneShot, call_safely, deadline_after, time_left
+from asyncmachine.oneshot import MAKING, OneShot, call_all, deadline_after, time_left
 from asyncmachine.queueing import Task
 from asyncmachine.resting import Resting
 from asyncmachine.running import Blocked, is_inside
@@ -237,13 +237,7 @@ class Living(Resting):
             self._serve()
 
     def _run_callbacks(self) -> None:
-        callbacks = self._living().callbacks
-        while callbacks:
-            try:
-                callback = callbacks.pop(0)
-            except IndexError:  # another thread took the last one
-                return
-            call_safely(callback, self)
+        call_all(self._living().callbacks, self)
 
     def __enter__(self) -> Self:
         return self

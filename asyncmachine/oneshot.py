@@ -29,7 +29,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-__all__ = ["MAKING", "OneShot", "Sleeper", "call_safely", "deadline_after", "time_left"]
+__all__ = [
+    "MAKING",
+    "OneShot",
+    "Sleeper",
+    "Told",
+    "call_all",
+    "call_safely",
+    "deadline_after",
+    "time_left",
+]
 
 # Guards only the making of the lists, which happens once for a thing that is waited for.
 MAKING: Final = RLock()
@@ -158,16 +167,31 @@ class OneShot:
             self._run_callbacks()
 
     def _run_callbacks(self) -> None:
-        callbacks = self._callbacks
-        while callbacks:
-            try:
-                callback = callbacks.pop(0)
-            except IndexError:  # another thread took the last one
-                return
-            call_safely(callback, self)  # type: ignore[arg-type]  # a callback takes Self
+        if self._callbacks is not None:
+            call_all(self._callbacks, self)  # type: ignore[arg-type]  # a callback takes Self
+
+
+class Told(OneShot):
+    """Something that happens when somebody says so."""
+
+    __slots__ = ()
+
+    def tell(self) -> None:
+        """Let it happen; again does no harm."""
+        self._fire()
 
 
 _T = TypeVar("_T")
+
+
+def call_all(callbacks: list[Callable[[_T], object]], argument: _T) -> None:
+    """Call each callback of a list once, whoever else is at it, and take it out."""
+    while callbacks:
+        try:
+            callback = callbacks.pop(0)
+        except IndexError:  # another thread took the last one
+            return
+        call_safely(callback, argument)
 
 
 def call_safely(callback: Callable[[_T], object], argument: _T) -> None:

@@ -254,17 +254,13 @@ class Turns(Conducting):
         try:
             plan = self._now[0].plan(kind, states)
             queue = self._queue
-            if not self._plain or (queue is not None and queue.waiting):
-                request = Mutation(kind, plan.states, args, passed=passed, exempt=True)
-                request.cause = cause
-                result = self._mutate_slowly(plan, args, request)
-            elif passed and plan.accepted and not plan.changed:
+            comes_first = self._plain and not (queue is not None and queue.waiting)
+            if comes_first and passed and plan.accepted and not plan.changed:
                 result = EXECUTED  # a pipe asks for what already is
-            elif cause is None or plan.bare:
+            elif comes_first and (cause is None or plan.bare):
                 result = self._mutate_plainly(plan, args)
             else:
-                request = Mutation(kind, plan.states, args, passed=passed, exempt=True)
-                request.cause = cause
+                request = Mutation(kind, plan.states, args, passed=passed, cause=cause, exempt=True)
                 result = self._mutate_slowly(plan, args, request)
         except TurnLost as lost:
             return _known(lost)

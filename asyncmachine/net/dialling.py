@@ -19,7 +19,7 @@ from asyncmachine.net.carriers.socket import carrier_for, dial, parse
 from asyncmachine.net.client import failure
 from asyncmachine.net.errors import AuthenticationError, ConnectionLostError, ProtocolError
 from asyncmachine.net.greeting import check_secret, greet_client
-from asyncmachine.oneshot import OneShot
+from asyncmachine.oneshot import Told
 from asyncmachine.threads import run_elsewhere
 
 if TYPE_CHECKING:
@@ -39,11 +39,6 @@ _LONGEST_DELAY: Final = 2.0
 _FREE: Final = (None,)
 # A connection that has lasted for so many seconds was a good one.
 _STEADY: Final = 1.0
-
-
-class _Stop(OneShot):
-    def tell(self) -> None:
-        self._fire()
 
 
 class Dialler:
@@ -74,7 +69,7 @@ class Dialler:
         self._timeout = timeout
         self._reconnect = reconnect
         self._session = b""
-        self._stop = _Stop()
+        self._stop = Told()
         self._delay = _FIRST_DELAY
         self._connected_at = -_STEADY
         self._received = 0  # in this session when it was connected: more is a good sign

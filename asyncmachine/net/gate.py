@@ -8,14 +8,9 @@ from __future__ import annotations
 
 from threading import Lock
 
-from asyncmachine.oneshot import OneShot
+from asyncmachine.oneshot import Told
 
 __all__ = ["Gate"]
-
-
-class _Opening(OneShot):
-    def tell(self) -> None:
-        self._fire()
 
 
 class Gate:
@@ -32,7 +27,7 @@ class Gate:
 
     def __init__(self) -> None:
         self._lock = Lock()  # guards which opening it is
-        self._opening = _Opening()
+        self._opening = Told()
 
     @property
     def is_open(self) -> bool:
@@ -49,7 +44,7 @@ class Gate:
         """Have everybody wait who comes from now on."""
         with self._lock:
             if self._opening.happened:
-                self._opening = _Opening()
+                self._opening = Told()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is open; false if ``timeout`` seconds passed first."""

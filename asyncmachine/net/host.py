@@ -33,14 +33,13 @@ from asyncmachine.net.errors import (
 )
 from asyncmachine.net.gate import Gate
 from asyncmachine.net.machines import Machines
-from asyncmachine.net.process import Told
 from asyncmachine.net.remote import Place, RemoteMachine
 from asyncmachine.net.schemas import known_digests
 from asyncmachine.net.serving import Server
 from asyncmachine.net.session import Policy, Session
 from asyncmachine.net.states import HostStates
 from asyncmachine.net.values import Values, describe_error
-from asyncmachine.oneshot import deadline_after, time_left
+from asyncmachine.oneshot import Told, deadline_after, time_left
 from asyncmachine.pipes import Pipe, pipe_routes
 from asyncmachine.threads import run_elsewhere
 from asyncmachine.watchdog import Watch

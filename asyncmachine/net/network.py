@@ -33,11 +33,11 @@ from asyncmachine.net.errors import (
     NotSerialisableError,
 )
 from asyncmachine.net.host import Config, is_preparing, lay_over
-from asyncmachine.net.process import Preparation, Process, Told
+from asyncmachine.net.process import Preparation, Process
 from asyncmachine.net.remote import Place, RemoteMachine
 from asyncmachine.net.states import NetworkStates
 from asyncmachine.net.values import Values
-from asyncmachine.oneshot import deadline_after, time_left
+from asyncmachine.oneshot import Told, deadline_after, time_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

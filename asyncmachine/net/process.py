@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from asyncmachine.net.carriers.socket import SocketCarrier
 from asyncmachine.net.errors import ConnectionLostError
 from asyncmachine.net.gate import Gate
-from asyncmachine.oneshot import OneShot
+from asyncmachine.oneshot import Told
 from asyncmachine.watchdog import Watch
 
 if TYPE_CHECKING:
@@ -28,20 +28,12 @@ if TYPE_CHECKING:
     from asyncmachine.net.client import Client
     from asyncmachine.net.remote import RemoteMachine
 
-__all__ = ["Preparation", "Process", "Told"]
+__all__ = ["Preparation", "Process"]
 
 # Seconds that a process may live on after it has closed its end of the connection.
 _LAST_WORDS: Final = 10.0
 # Seconds that the system may take to end a process that is killed.
 _DYING: Final = 5.0
-
-
-class Told(OneShot):
-    """Something that happens once, and that somebody tells."""
-
-    def tell(self) -> None:
-        """Let it happen."""
-        self._fire()
 
 
 class Process:

@@ -26,7 +26,7 @@ from asyncmachine.net.schemas import packed, unpacked
 from asyncmachine.net.serial import Serial
 from asyncmachine.net.states import ConnectionStates
 from asyncmachine.net.values import rebuild_error
-from asyncmachine.oneshot import OneShot, call_safely, deadline_after, time_left
+from asyncmachine.oneshot import Told, call_all, deadline_after, time_left
 from asyncmachine.relations import ADD, REMOVE, SET
 from asyncmachine.results import EXECUTED, QUEUED, Canceled, Result, Ticket
 from asyncmachine.running import in_handler
@@ -50,17 +50,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Place", "RemoteMachine"]
 
-_NUMBERS: Final = {kind: number for number, kind in enumerate(wire.KINDS)}
 _T = TypeVar("_T")
 # What a frame has besides the args, at most: bytes.
 _FRAME_ROOM: Final = 1024
 # How long closing waits for a listener to the last news, in seconds.
 _CLOSING: Final = 1.0
-
-
-class _End(OneShot):
-    def tell(self) -> None:
-        self._fire()
 
 
 class Place:
@@ -200,7 +194,7 @@ class RemoteMachine(Mirror):
             NotSerialisableError: naming the arg that can not travel.
 
         """
-        if kind not in _NUMBERS:
+        if kind not in wire.NUMBERS:
             msg = f"unknown kind of mutation {kind!r}{hint(kind, wire.KINDS)}"
             raise ValueError(msg)
         return self._send(kind, states, args)
@@ -219,7 +213,7 @@ class RemoteMachine(Mirror):
             call = client.begin(remote=self)
         except ConnectionLostError:
             return Canceled(self._why_gone or f"{client.name} is gone")
-        why = self._outlet.call(Request(call, _NUMBERS[kind], positions, packed))
+        why = self._outlet.call(Request(call, wire.NUMBERS[kind], positions, packed))
         if why:
             call.answer(wire.Canceled(call.number, why))
         reply = client.finish(call, time_left(deadline))
@@ -235,7 +229,7 @@ class RemoteMachine(Mirror):
         inside = in_handler()
         if inside and (cause := cause_here()) is not None:
             origin = wire.Origin(cause.machine_id, cause.transition_id)
-        request = Request(None, _NUMBERS[kind], positions, packed, origin, ticket)
+        request = Request(None, wire.NUMBERS[kind], positions, packed, origin, ticket)
         why = self._outlet.send(request, wait=not inside, timeout=self._client.call_timeout)
         return Canceled(why) if why else ticket.result()
 
@@ -273,7 +267,7 @@ class RemoteMachine(Mirror):
         packed = self._packed(args)
         if self._disposed:
             return Canceled(self._why_gone)
-        number = _NUMBERS[kind]
+        number = wire.NUMBERS[kind]
         reply = self._call(lambda call, at: wire.Ask(at, call, number, positions, packed))
         return Canceled(reply.why) if isinstance(reply, wire.Canceled) else EXECUTED
 
@@ -368,7 +362,7 @@ class RemoteMachine(Mirror):
     def is_queued(self, kind: str, *states: str) -> bool:
         """Whether such a mutation waits here to be sent."""
         wanted = tuple(self.schema.find(states))
-        number = _NUMBERS.get(kind)
+        number = wire.NUMBERS.get(kind)
         return any(each.kind == number and each.states == wanted for each in self._outlet.kept)
 
     @property
@@ -572,7 +566,7 @@ class RemoteMachine(Mirror):
         else:
             origin = wire.Origin(tx.machine.id, tx.id, passed)
             wait = False
-        request = Request(None, _NUMBERS[kind], positions, packed, origin, None, passed[-1])
+        request = Request(None, wire.NUMBERS[kind], positions, packed, origin, None, passed[-1])
         why = self._outlet.send(request, wait=wait, timeout=None)
         return Canceled(why) if why else QUEUED
 
@@ -721,12 +715,12 @@ class RemoteMachine(Mirror):
         self._disposed = True
         if not self.connection.is_active("Disconnected"):
             self.connection.add("Disconnected", error=ConnectionLostError(why))
-        end = _End()
+        end = Told()
         self._hearing.do(partial(self._end, why, end))
         if not in_handler():
             end.wait(_CLOSING)  # unless somebody hears of something just now, it is over
 
-    def _end(self, why: str, end: _End | None = None) -> None:
+    def _end(self, why: str, end: Told | None = None) -> None:
         if not self._finished:
             self._why_gone = self._why_gone or why
             self._outlet.end(self._why_gone)
@@ -761,13 +755,7 @@ class RemoteMachine(Mirror):
         return Binding(undo)
 
     def _run_callbacks(self) -> None:
-        callbacks = self._callbacks
-        while callbacks:
-            try:
-                callback = callbacks.pop(0)
-            except IndexError:  # another thread took the last one
-                return
-            call_safely(callback, self)
+        call_all(self._callbacks, self)
 
     def dispose(self, timeout: float | None = None) -> None:
         """Dispose the machine where it lives; inside a handler without waiting for that."""

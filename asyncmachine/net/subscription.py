@@ -18,7 +18,7 @@ import msgspec
 from asyncmachine.errors import PipeOverflowError
 from asyncmachine.logs import log_warning
 from asyncmachine.net.errors import ConnectionLostError, NotSerialisableError
-from asyncmachine.net.wire import KINDS, Event, Origin, Overflowed, encode
+from asyncmachine.net.wire import NUMBERS, Event, Origin, Overflowed, encode
 from asyncmachine.tracing import Tracer
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ __all__ = ["EVENT_WINDOW", "Subscription"]
 
 # So many events of a subscription may be unread.
 EVENT_WINDOW: Final = 1024
-_NUMBERS: Final = {kind: number for number, kind in enumerate(KINDS)}
 
 
 class Subscription:
@@ -138,7 +137,7 @@ class Subscription:
                     wish.channel,
                     wish.number,
                     number,
-                    _NUMBERS[mutation.kind],
+                    NUMBERS[mutation.kind],
                     tuple(machine.schema.find(mutation.states)),
                     tick,
                     tx.id,

@@ -10,7 +10,7 @@ Protocol version 1. Nothing that arrives is ever unpickled: messages are decoded
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -20,6 +20,7 @@ __all__ = [
     "FRAME_OVERHEAD",
     "KINDS",
     "MAX_FRAME",
+    "NUMBERS",
     "VERSION",
     "Ack",
     "Applied",
@@ -67,6 +68,7 @@ VERSION: Final = 1
 MAX_FRAME: Final = 16 * 2**20
 # The kinds of mutation, by number.
 KINDS: Final = ("add", "remove", "set")
+NUMBERS: Final = {kind: number for number, kind in enumerate(KINDS)}
 
 # Four bytes of length, and an array header of at most five.
 FRAME_OVERHEAD: Final = 9
@@ -612,8 +614,6 @@ class FrameReader:
         max_frame: bytes that a frame may have; a longer one is a `ProtocolError`.
 
     """
-
-    HEADER: ClassVar[int] = 4
 
     def __init__(self, max_frame: int = MAX_FRAME) -> None:
         self.max_frame = max_frame
