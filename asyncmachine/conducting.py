@@ -75,6 +75,7 @@ class Conducting(Changing):
         tx.args = args
         tx.ticks = ticks.copy()
         tx.request = tx.moment = tx.rare = None
+        tx.number = 0
         calls = self._bound.calls
         name, number = "", 0
         try:
@@ -166,6 +167,7 @@ class Conducting(Changing):
         tx.ticks = self._ticks.copy()
         tx.request = request
         tx.moment = tx.rare = None
+        tx.number = 0
         return tx
 
     def _negotiate(self, tx: Transition) -> Result | None:

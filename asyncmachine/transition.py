@@ -195,7 +195,6 @@ class Rare:
         "ended_ns",
         "error",
         "heard",
-        "id",
         "log",
         "started_ns",
         "step",
@@ -203,7 +202,6 @@ class Rare:
     )
 
     def __init__(self, *, accepted: bool) -> None:
-        self.id = next(_IDS)
         self.accepted = accepted
         self.error: BaseException | None = None
         self.at: tuple[str, int] | None = None
@@ -225,11 +223,12 @@ class Transition:
         moment: the clocks that it has moved so far, if any.
         ticks: all clocks before.
         rare: what only few transitions have, if it has; ``more`` makes it.
+        number: its id, or 0 as long as nobody has asked for it.
 
     """
 
     # Who makes one sets all of these: a call of __init__ would cost more than all the rest.
-    __slots__ = ("args", "machine", "moment", "plan", "rare", "request", "ticks")
+    __slots__ = ("args", "machine", "moment", "number", "plan", "rare", "request", "ticks")
 
     machine: Machine
     plan: Plan
@@ -238,6 +237,7 @@ class Transition:
     moment: Moment | None
     ticks: list[int]
     rare: Rare | None
+    number: int
 
     @property
     def outer(self) -> None:
@@ -258,7 +258,13 @@ class Transition:
     @property
     def id(self) -> int:
         """Number of the transition, unique in its process."""
-        return self.more.id
+        number = self.number
+        if not number:
+            with MAKING:
+                if not self.number:
+                    self.number = next(_IDS)
+                number = self.number
+        return number
 
     @property
     def mutation(self) -> Mutation:

@@ -1,7 +1,8 @@
 """Handler deadlines, watched by one daemon thread for the whole process.
 
 The thread is started when a first handler is watched. It sleeps until the earliest
-deadline; calls that end in time never wake it.
+deadline. Calls that end in time do not wake it, but for the first after a pause: as long
+as there were others lately it sleeps as long as the shortest of them might have lasted.
 
 Guarantees: of a call that ends and its deadline that passes, exactly one is first.
 """
@@ -78,9 +79,11 @@ class _Watchdog:
         self._bell = threading.Condition()  # guards _wakes_at and _thread
         self._lanes: dict[float, dict[Watch, None]] = {}
         self._wakes_at = 0.0
+        self._shortest_lately = _NEVER
         self._thread: threading.Thread | None = None
 
     def add(self, entry: Watch) -> None:
+        self._shortest_lately = min(self._shortest_lately, entry.timeout)
         while True:
             lane = self._lanes.setdefault(entry.timeout, {})
             lane[entry] = None
@@ -123,6 +126,7 @@ class _Watchdog:
             # Whoever adds a watch from here on sees this and rings.
             self._wakes_at = _NEVER
             now = monotonic()
+            lately, self._shortest_lately = self._shortest_lately, _NEVER
             late = []
             for timeout, lane in list(self._lanes.items()):
                 if not lane:
@@ -135,6 +139,7 @@ class _Watchdog:
                     if entry.claim():
                         late.append(entry)
             if not late:
+                self._wakes_at = min(self._wakes_at, now + lately)
                 self._bell.wait(min(self._wakes_at - now, threading.TIMEOUT_MAX))
             return late
 

@@ -168,7 +168,7 @@ class Client:
 
     def unreachable(self, timeout: float | None) -> TimeoutError:
         """Give the error for who has waited for the connection in vain."""
-        return TimeoutError(f"{self.name} can not be reached, for {timeout} s now")
+        return TimeoutError(f"{self.name} can not be reached, for {timeout:.3g} s now")
 
     def finish(self, call: Call, timeout: float | None = None) -> wire.Message:
         """Wait for the answer of a call.
@@ -182,7 +182,7 @@ class Client:
         patience = self.call_timeout if timeout is None else timeout
         try:
             if not self.link.read_until(call, patience):
-                late = TimeoutError(f"{self.name} has not answered for {patience} s")
+                late = TimeoutError(f"{self.name} has not answered for {patience:.3g} s")
                 call.fail(late)
                 raise late
         finally:

@@ -169,18 +169,11 @@ class Connection:
         if not self.leave():
             return False
         if standby is not None:
-            if self.broken is not None or self._is_buffered():
+            if self.broken is not None or self.carrier.is_buffered():
                 standby.wake()
             else:
                 standby.arm()
         return True
-
-    def _is_buffered(self) -> bool:
-        """Whether there is more to read than an epoll can know."""
-        try:
-            return self.carrier.wait_readable(0)
-        except OSError:
-            return True
 
     def shut(self) -> None:
         """Close the carrier; whoever waits for it wakes."""

@@ -111,12 +111,17 @@ class Feed:
     def done(self, call: int) -> None:
         """Tell that a call is done, and what has moved."""
         self._dirty = False
-        with self._corked():
-            moved, order = self._moved_locked()
-            if moved is None:
-                self._post(self._whole_locked())
-                moved, order = [], []
-            self._post(Done(call, self._channel, moved, sum(self._ticks), order))
+        link = self._link
+        link.cork()  # nothing is written while the feed is locked
+        try:
+            with self._lock:
+                moved, order = self._moved_locked()
+                if moved is None:
+                    self._post(self._whole_locked())
+                    moved, order = [], []
+                self._post(Done(call, self._channel, moved, sum(self._ticks), order))
+        finally:
+            link.uncork()
 
     def _post(self, message: Message) -> None:
         try:

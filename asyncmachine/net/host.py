@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import socket
 from functools import partial
 from multiprocessing import spawn
 from pathlib import Path
@@ -21,6 +20,7 @@ from asyncmachine.handlers import Binding
 from asyncmachine.logs import log_exception
 from asyncmachine.machine import Machine
 from asyncmachine.net import wire
+from asyncmachine.net.carriers.pipe import taken_over
 from asyncmachine.net.carriers.socket import SocketCarrier
 from asyncmachine.net.client import Client
 from asyncmachine.net.dialling import Dialler
@@ -455,8 +455,7 @@ def is_preparing() -> bool:
 def main(fd: int) -> None:
     """Run a process of a network, over a socket that was inherited from it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the network's to see to
-    sock = socket.socket(fileno=fd)
-    sock.set_inheritable(False)  # else a program started here would keep the connection open
+    sock = taken_over(fd)
     with sock.makefile("rb", buffering=0) as stream:
         preparation = pickle.loads(_part(stream))  # noqa: S301 - from our own parent
         _preparing.append(None)

@@ -148,18 +148,6 @@ class Link(Writer):
                     self._connection = None  # a carrier is let go when nobody refers to it
         return self.received
 
-    def start_afresh(self) -> list[bytes]:
-        """Begin a new session, of which the other side knows nothing; the link is down then.
-
-        Returns:
-            The encoded messages that were written and not acknowledged: their fate is
-            unknown. What was never written stays queued.
-
-        """
-        self.detach()
-        with self._writing, self._lock:
-            return self._outgoing.forget()
-
     def _end(self, connection: Connection, error: Exception | None) -> None:
         """Have done with a connection, and tell so; again does nothing."""
         with self._lock:
@@ -292,7 +280,7 @@ class Link(Writer):
                     self._read_within(connection, done, deadline)
                 finally:
                     connection.give_back()
-        return done.wait(time_left(deadline))
+        return done.happened or done.wait(time_left(deadline))
 
     def _read_alone(self, connection: Connection) -> None:
         if connection.claim():
@@ -324,9 +312,11 @@ class Link(Writer):
             try:
                 if connection.broken is None:
                     left = time_left(deadline)
-                    if not carrier.wait_readable(left) and left is not None and left <= 0:
+                    data = carrier.receive_within(left)
+                    if data is None and left is not None and left <= 0:
                         return
-                data = carrier.receive_now()
+                else:
+                    data = carrier.receive_now()
             except OSError as error:
                 self._end(connection, error)
                 return
@@ -395,14 +385,15 @@ class Link(Writer):
                 messages = some
             if connection.over:
                 break
+        outgoing = self._outgoing
+        outgoing.received += count
         if self._retain:
             self._unacked_bytes += len(data)
-        if count:
-            self._outgoing.received += count
-            if self._retain and (self.received >= self._ack_at or self._unacked_bytes >= ACK_BYTES):
-                self._ack_at = self.received + ACK_EVERY
+            due = outgoing.received >= self._ack_at or self._unacked_bytes >= ACK_BYTES
+            if due and count:
+                self._ack_at = outgoing.received + ACK_EVERY
                 self._unacked_bytes = connection.frames.incomplete
-                self._outgoing.ack_due = True
+                outgoing.ack_due = True
                 self._write()
         return self._on_messages(messages) if messages else True
 

@@ -119,15 +119,21 @@ class Outgoing:
             connection: where they will be written: volatile ones for another are dropped.
 
         """
+        queue = self.queue
+        if not (self.ack_due or self._last or self._dropping):
+            if not queue:
+                return b""
+            if len(queue) == 1 and type(queue[0]) is bytes:
+                return self._take_one(queue[0])
         frames: list[bytes] = []
         if self.ack_due:
             self.ack_due = False  # first: what arrives from here on asks again
             frames.append(frame([encode(Ack(self.received))], volatile=True))
         if self._dropping:
-            self.queue.clear()
+            queue.clear()
         size = 0
-        while self.queue and size < _CHUNK:
-            if type(self.queue[0]) is Volatile:
+        while queue and size < _CHUNK:
+            if type(queue[0]) is Volatile:
                 made = self._take_volatile(connection)
             else:
                 made = self._take_counted()
@@ -135,10 +141,23 @@ class Outgoing:
                 break
             frames.append(made)
             size += len(made)
-        if not self.queue and self._last:
+        if not queue and self._last:
             frames.append(self._last)
             self._last = b""
         return frames[0] if len(frames) == 1 else b"".join(frames)
+
+    def _take_one(self, data: bytes) -> bytes:
+        """Take the only message that waits: the way of most, for somebody waits for it."""
+        size = len(data)
+        if self._retain:
+            room, bound = self._room()
+            if room <= 0 or size > bound:
+                return b""
+            self._unacked.append(data)
+        self.queue.popleft()
+        self._written_bytes += size
+        self._written += 1
+        return (size + 1).to_bytes(4, "big") + b"\x91" + data  # an array of one
 
     def _take_counted(self) -> bytes:
         room, bound = self._room()
@@ -237,15 +256,6 @@ class Outgoing:
         self.ack_due = False
         self._batch = min(_BATCH, max_frame) - FRAME_OVERHEAD
         self.queue.extendleft(reversed(again))
-
-    def forget(self) -> list[bytes]:
-        """Begin to count from 0; give what was written and not acknowledged."""
-        unknown = list(self._unacked)
-        self._unacked.clear()
-        self._written = self._acked = self.received = 0
-        self._acked_bytes = self._written_bytes
-        self.ack_due = False
-        return unknown
 
     def end(self, last: bytes, *, drop: bool) -> None:
         """Have a frame written last; the window no longer counts.

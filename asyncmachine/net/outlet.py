@@ -102,12 +102,13 @@ class Outlet:
             with self._lock:
                 if self._why_over:
                     return self._why_over
+                link = self._link
                 if (
-                    self._link is not None
+                    link is not None
                     and not self._outbox
                     and self._sent - self._applied < SEND_WINDOW
                 ):
-                    if self._post_locked(self._link, request, now=False):
+                    if self._post_locked(link, request, now=False):
                         return ""
                     self._link = None  # closed: it will be another one
                 if not wait or len(self._under_way) + len(self._outbox) < SEND_WINDOW:

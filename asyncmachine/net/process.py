@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
-import socket
 import subprocess
 import threading
 from multiprocessing import spawn
@@ -16,6 +15,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
+from asyncmachine.net.carriers.pipe import pipe_ends
 from asyncmachine.net.carriers.socket import SocketCarrier
 from asyncmachine.net.errors import ConnectionLostError
 from asyncmachine.net.gate import Gate
@@ -23,6 +23,7 @@ from asyncmachine.oneshot import Told
 from asyncmachine.watchdog import Watch
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from asyncmachine.net.client import Client
@@ -104,7 +105,7 @@ class Process:
             OSError: if the system starts no more processes.
 
         """
-        ours, theirs = socket.socketpair()
+        ours, theirs = pipe_ends()
         with theirs:
             try:
                 popen = subprocess.Popen(  # noqa: S603 - this very interpreter

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from asyncmachine.errors import HandlerError, MachineError, hint
 from asyncmachine.handlers import Binding, collect, parse
@@ -53,6 +53,8 @@ __all__ = ["Place", "RemoteMachine"]
 _T = TypeVar("_T")
 # What a frame has besides the args, at most: bytes.
 _FRAME_ROOM: Final = 1024
+# What tells how clocks have moved.
+_CLOCKS: Final = (wire.Done, wire.Changed)
 # How long closing waits for a listener to the last news, in seconds.
 _CLOSING: Final = 1.0
 
@@ -96,6 +98,7 @@ class RemoteMachine(Mirror):
         "_hearing",
         "_home",
         "_idlers",
+        "_latest_source",
         "_listenings",
         "_outlet",
         "_owns_client",
@@ -130,6 +133,7 @@ class RemoteMachine(Mirror):
         # Answers that say more than the mirror shows: they wait for the whole clock.
         self._behind: list[tuple[Call, wire.Message]] = []
         self._idlers: list[Callable[[], object]] = []
+        self._latest_source: Callable[[], object] = lambda: None
         self._pipe_sources: WeakValueDictionary[str, MachineAPI] = WeakValueDictionary()
         self._callbacks: list[Callable[[RemoteMachine], object]] = []
         self._tracers: dict[int, Tracer] = {}
@@ -572,9 +576,9 @@ class RemoteMachine(Mirror):
 
     def hand_over(self, source: object) -> None:
         """Remember which machine to tell if something that it piped is refused."""
-        machine_id = getattr(source, "id", "")
-        if machine_id not in self._pipe_sources:
-            self._pipe_sources[machine_id] = source  # type: ignore[assignment]
+        if self._latest_source() is not source:
+            self._latest_source = ref(source)
+            self._pipe_sources[getattr(source, "id", "")] = source  # type: ignore[assignment]
 
     def lay_pipe(
         self,
@@ -603,11 +607,11 @@ class RemoteMachine(Mirror):
 
     def hear(self, message: wire.Message, call: Call | None = None) -> None:
         """Take note of what the machine's process tells, in order."""
-        self._hearing.do(partial(self._heed, message, call))
+        self._hearing.do(self._heed, message, call)
 
     def _heed(self, message: wire.Message, call: Call | None) -> None:
         try:
-            if isinstance(message, wire.Done | wire.Changed):
+            if isinstance(message, _CLOCKS):
                 self._follow(message)
                 if call is not None and self.total < message.total:
                     self._behind.append((call, message))
@@ -632,7 +636,7 @@ class RemoteMachine(Mirror):
     def _follow(self, message: wire.Done | wire.Changed) -> None:
         most = len(self.schema.names)
         moved, order = message.moved, message.order
-        if len(moved) & 1 or any(not 0 <= i < most for i in (*moved[::2], *order)):
+        if len(moved) & 1 or not _within(moved[::2], most) or not _within(order, most):
             raise ProtocolError(f"clocks of {self.id} that it has not")
         self.follow(moved, order)
         if self.total < message.total:
@@ -716,7 +720,7 @@ class RemoteMachine(Mirror):
         if not self.connection.is_active("Disconnected"):
             self.connection.add("Disconnected", error=ConnectionLostError(why))
         end = Told()
-        self._hearing.do(partial(self._end, why, end))
+        self._hearing.do(self._end, why, end)
         if not in_handler():
             end.wait(_CLOSING)  # unless somebody hears of something just now, it is over
 
@@ -799,6 +803,10 @@ class RemoteMachine(Mirror):
 
     def __repr__(self) -> str:
         return f"<RemoteMachine {self.id} {self}>"
+
+
+def _within(positions: list[int], most: int) -> bool:
+    return not positions or (min(positions) >= 0 and max(positions) < most)
 
 
 def _revive(address: str, machine_id: str) -> RemoteMachine:

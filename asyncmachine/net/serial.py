@@ -27,11 +27,11 @@ class Serial:
 
     def __init__(self) -> None:
         self._baton = [None]
-        self._line: deque[Callable[[], object]] = deque()
+        self._line: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
 
-    def do(self, thing: Callable[[], object]) -> None:
+    def do(self, thing: Callable[..., object], *args: object) -> None:
         """Do a thing after all that were given before; now, unless another thread is at it."""
-        self._line.append(thing)
+        self._line.append((thing, args))
         self.serve()
 
     def serve(self) -> None:
@@ -44,7 +44,8 @@ class Serial:
                 return  # who has it looks into the line after giving it back
             try:
                 while line:
-                    line.popleft()()
+                    thing, args = line.popleft()
+                    thing(*args)
             finally:
                 baton += _FREE
 

@@ -65,7 +65,7 @@ _ANSWERS: Final = 8192
 
 _FREE: Final = (None,)
 # What is carried out in order, and how often one of them is looked at before it counts as late.
-_ORDERED: Final = frozenset({wire.Mutate, wire.Forward})
+_MUTATIONS: Final = (wire.Mutate, wire.Forward)
 _MANY_LOOKS: Final = 40
 
 
@@ -158,7 +158,7 @@ class _Batch:
         if at < 1:
             return False
         self._looks += 1
-        if type(self.messages[at - 1]) not in _ORDERED or self._looks >= _MANY_LOOKS:
+        if type(self.messages[at - 1]) not in _MUTATIONS or self._looks >= _MANY_LOOKS:
             return True
         return self._here.top is not self._outer
 
@@ -200,12 +200,15 @@ class Session:
         self._dirty: deque[Feed | Inlet] = deque()
         self._inlets: dict[Inlet, int] = {}
         self._in_batch = 0
+        self._batch = _Batch([])
+        self._batch.over = True
+        self._watching = [None]  # taken by who looks at the batch
         self._pacer = [None]
         self._told_at = 0.0
         self.closed = False
         self.name = "a client"
         self._see_to: dict[type, Callable[[wire.Message], object]] = {
-            wire.Mutate: self._mutate,
+            wire.Mutate: self._bring_in,
             wire.Forward: self._forward,
             wire.Ask: self._ask,
             wire.Eval: self._eval,
@@ -263,10 +266,11 @@ class Session:
         """See to messages; false if another thread has taken over meanwhile."""
         self.link.cork()
         self._in_batch += 1
-        watch = Watch(PATIENCE, partial(self._late, batch))
+        self._batch = batch
+        if self._watching:
+            self._watch()
         messages, inside = batch.messages, batch.inside
         try:
-            watch.start()
             while batch.at < len(messages) and not self.link.is_closed:
                 message = messages[batch.at]
                 batch.at += 1
@@ -278,7 +282,6 @@ class Session:
                     return False
         finally:
             batch.over = True
-            watch.stop()
         self._in_batch -= 1
         self.flush()
         self.link.uncork()
@@ -306,12 +309,25 @@ class Session:
         elif not isinstance(error, UnknownMachineError):  # it has gone on the way
             log_warning(self.name, f"a {type(message).__name__} was refused: {error}")
 
-    def _late(self, batch: _Batch) -> None:
+    def _watch(self) -> None:
+        """Have somebody look at the batch again and again, until there is none."""
+        try:
+            del self._watching[0]
+        except IndexError:
+            return  # who looks sees this batch, too
+        Watch(PATIENCE, self._look).start()
+
+    def _look(self) -> None:
         """Have another thread go on, if the one that reads has been inside one message."""
+        batch = self._batch
+        if batch.over:
+            self._watching += _FREE
+            if not self._batch.over:  # begun just now by who saw that somebody looks
+                self._watch()
+            return
         if batch.overtake():
             run_elsewhere(partial(self._take_over, batch))
-        elif not batch.over:
-            Watch(PATIENCE, partial(self._late, batch)).start()
+        Watch(PATIENCE, self._look).start()
 
     def _take_over(self, batch: _Batch) -> None:
         rest = _Batch(batch.messages[batch.at :])
@@ -448,10 +464,6 @@ class Session:
 
     # Mutations ----------------------------------------------------------------------------
 
-    def _mutate(self, message: wire.Message) -> None:
-        assert isinstance(message, wire.Mutate)
-        self._bring_in(message, (), None)
-
     def _forward(self, message: wire.Message) -> None:
         assert isinstance(message, wire.Forward)
         origin = message.origin
@@ -459,8 +471,9 @@ class Session:
         self._bring_in(message, origin.passed, cause)
 
     def _bring_in(
-        self, message: wire.Mutate | wire.Forward, passed: tuple[str, ...], cause: Cause | None
+        self, message: wire.Message, passed: tuple[str, ...] = (), cause: Cause | None = None
     ) -> None:
+        assert isinstance(message, _MUTATIONS)
         channel = self._channels.get(message.channel)
         call = message.call
         if channel is None:

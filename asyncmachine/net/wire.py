@@ -640,6 +640,10 @@ class FrameReader:
             buffer = self._buffer
         else:
             buffer = data
+            head = int.from_bytes(data[:4], "big")
+            if len(data) == 4 + (head & ~_VOLATILE) <= self.max_frame:  # one, as mostly
+                messages = decode(data[4:])
+                return [(0 if head & _VOLATILE else len(messages), messages)]
         frames: list[tuple[int, list[Message]]] = []
         at, end = 0, len(buffer)
         with memoryview(buffer) as view:

@@ -229,7 +229,7 @@ class Writer:
 
     def _tell_writable(self) -> None:
         told = self.on_writable
-        if told is not None and self.is_writable:
+        if told is not None and not self._queue and self.is_writable:
             told()
 
     def _break(self, connection: Connection, error: Exception) -> None:

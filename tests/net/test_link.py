@@ -575,24 +575,6 @@ def test_an_impossible_count_is_refused() -> None:
         c.link.attach(SocketCarrier(sockets()[0]), peer_received=1)
 
 
-def test_a_new_session_tells_what_may_be_lost_and_keeps_what_was_never_written() -> None:
-    a, b = End(), End()
-    with closing(a, b):
-        join(a, b)
-        a.link.post(counted(1))
-        b.until(lambda: b.got == [1])
-        b.link.post(counted(7))
-        a.until(lambda: a.got == [7])
-        assert a.link.detach() == 1
-        a.link.post(counted(2))
-        assert a.link.start_afresh() == [encode(counted(1))]
-        assert a.link.received == 0
-        fresh = End()
-        with closing(fresh):
-            join(a, fresh)
-            fresh.until(lambda: fresh.got == [2])
-
-
 def test_a_write_that_fails_ends_the_connection_after_what_has_arrived() -> None:
     for stealing in (False, True) * 10:
         a = End(stealing=stealing)

@@ -31,6 +31,12 @@ class Carrier(Protocol):
     def receive_now(self) -> bytes | None:
         """Give what is there without blocking; None if nothing is, nothing at the end."""
 
+    def receive_within(self, timeout: float | None) -> bytes | None:
+        """Give what arrives in time, nothing at the end; None perhaps before time is out."""
+
+    def is_buffered(self) -> bool:
+        """Whether there is something to receive that the file descriptor does not show."""
+
     def wait_readable(self, timeout: float | None) -> bool:
         """Block until there may be something to receive, or the end; false if time ran out."""
 

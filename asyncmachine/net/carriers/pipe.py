@@ -1,20 +1,19 @@
-"""The pipe between a process and a child of its own."""
+"""The pipe between a process and a child of its own: a pair of sockets without a name."""
 
 from __future__ import annotations
 
 import socket
 
-from asyncmachine.net.carriers.socket import SocketCarrier
-
 __all__ = ["pipe_ends", "taken_over"]
 
 
-def pipe_ends() -> tuple[SocketCarrier, socket.socket]:
+def pipe_ends() -> tuple[socket.socket, socket.socket]:
     """Make a pipe; give our end, and the end that a child inherits."""
-    ours, theirs = socket.socketpair()
-    return SocketCarrier(ours), theirs
+    return socket.socketpair()
 
 
-def taken_over(fd: int) -> SocketCarrier:
-    """Take over the end that was inherited."""
-    return SocketCarrier(socket.socket(fileno=fd))
+def taken_over(fd: int) -> socket.socket:
+    """Take over the end that was inherited; no program started from here inherits it again."""
+    sock = socket.socket(fileno=fd)
+    sock.set_inheritable(False)
+    return sock

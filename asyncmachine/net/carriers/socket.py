@@ -40,7 +40,14 @@ __all__ = [
     "secure",
 ]
 
+# What is received at once, at first and at most. A buffer of the latter size comes straight
+# from the system, and costs more than a short message.
+_SHORT: Final = 1 << 14
 _CHUNK: Final = 1 << 18
+# A shorter time-out than this is not worth telling the system, in seconds.
+_BRIEF: Final = 0.01
+# Nor is a longer one.
+_LONGEST: Final = 1e6
 _SEND_FLAGS: Final = getattr(socket, "MSG_DONTWAIT", 0) | getattr(socket, "MSG_NOSIGNAL", 0)
 # A host that has vanished is noticed within half a minute.
 _KEEP_ALIVE: Final = {
@@ -66,6 +73,8 @@ class SocketCarrier:
         _close_with(self, sock)
         self.peer = _name(sock)
         self._shut = False
+        self._size = _SHORT
+        self._patience = 0.0  # how long the system lets us block; 0 for ever
         # Bound once: these two are on the way of every message.
         self._receive = sock.recv
         self._send = sock.send
@@ -74,13 +83,50 @@ class SocketCarrier:
         return self._sock.fileno()
 
     def receive(self) -> bytes:
-        return self._receive(_CHUNK)
+        while True:
+            try:
+                return self._sized(self._receive(self._size))
+            except BlockingIOError:  # the patience is over, ours is not
+                continue
 
     def receive_now(self) -> bytes | None:
         try:
-            return self._receive(_CHUNK, socket.MSG_DONTWAIT)
+            return self._sized(self._receive(self._size, socket.MSG_DONTWAIT))
         except BlockingIOError:
             return None
+
+    def receive_within(self, timeout: float | None) -> bytes | None:
+        # The system watches the time, which saves a poll before each message. Its time-out
+        # is set so that it lasts for many calls that allow about as much.
+        if timeout is None:
+            if self._patience:
+                self._be_patient(0.0)
+        elif timeout < _BRIEF:
+            return self.receive_now() if self.wait_readable(timeout) else None
+        elif not timeout / 2 <= self._patience <= timeout:
+            self._be_patient(timeout * 0.75)
+        try:
+            return self._sized(self._receive(self._size))
+        except BlockingIOError:
+            return None
+
+    def _be_patient(self, seconds: float) -> None:
+        seconds = min(seconds, _LONGEST)
+        whole, rest = divmod(seconds, 1)
+        timeval = struct.pack("ll", int(whole), int(rest * 1e6))
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+        self._patience = seconds
+
+    def _sized(self, data: bytes) -> bytes:
+        """Take more the next time if there was more, and less if there was little."""
+        if len(data) == self._size:
+            self._size = _CHUNK
+        elif len(data) < _SHORT:
+            self._size = _SHORT
+        return data
+
+    def is_buffered(self) -> bool:
+        return False
 
     def wait_readable(self, timeout: float | None) -> bool:
         return _wait(self._sock, select.POLLIN, timeout)
@@ -136,10 +182,16 @@ class TlsCarrier:
             except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
                 return b""
 
-    def wait_readable(self, timeout: float | None) -> bool:
+    def receive_within(self, timeout: float | None) -> bytes | None:
+        return self.receive_now() if self.wait_readable(timeout) else None
+
+    def is_buffered(self) -> bool:
         with self._lock:
-            if self._shut or self._sock.pending():
-                return True
+            return self._shut or self._sock.pending() > 0
+
+    def wait_readable(self, timeout: float | None) -> bool:
+        if self.is_buffered():
+            return True
         return _wait(self._sock, select.POLLIN, timeout)
 
     def wait_writable(self, timeout: float | None) -> bool:

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import NamedTuple
 
 import pytest
@@ -28,6 +29,7 @@ from asyncmachine.net.carriers.socket import (
     secure,
 )
 from asyncmachine.net.errors import ConnectError, InsecureAddressError
+from asyncmachine.oneshot import deadline_after, time_left
 from tests.races import PATIENCE, outcome, start, together
 
 
@@ -114,6 +116,55 @@ def test_what_is_sent_arrives(pair: tuple[Carrier, Carrier]) -> None:
     assert theirs.receive_now() is None
 
 
+@pytest.mark.parametrize("timeout", [PATIENCE, None])
+def test_what_arrives_in_time_is_received(
+    pair: tuple[Carrier, Carrier], timeout: float | None
+) -> None:
+    ours, theirs = pair
+    receiving = start(lambda: receive_within(theirs, timeout))
+    assert ours.send(b"hello") == 5
+    assert outcome(receiving) == b"hello"
+    receiving = start(lambda: receive_within(theirs, timeout))
+    ours.close()
+    assert outcome(receiving) == b""
+
+
+def receive_within(carrier: Carrier, timeout: float | None) -> bytes:
+    deadline = deadline_after(timeout)
+    while True:
+        left = time_left(deadline)
+        data = carrier.receive_within(left)
+        if data is not None:
+            return data
+        assert left is None or left > 0, "it has not arrived"
+
+
+def test_receiving_in_vain_ends_with_the_time(pair: tuple[Carrier, Carrier]) -> None:
+    ours, theirs = pair
+    for timeout in (0.0, 0.002, 0.02, 0.2):
+        deadline = monotonic() + timeout
+        tries = 0
+        while (left := deadline - monotonic()) > 0 or not tries:
+            assert theirs.receive_within(max(left, 0.0)) is None
+            tries += 1
+        assert tries < 15, "it has been polled"
+    # What was set for that must not hurt others.
+    receiving = start(theirs.receive)
+    assert ours.send(b"late") == 4
+    assert outcome(receiving) == b"late"
+
+
+def test_long_and_short_messages_in_turn(pair: tuple[Carrier, Carrier]) -> None:
+    ours, theirs = pair
+    for size in (1, 16384, 16385, 1, 500_000, 3, 16384, 1):
+        data = os.urandom(size)
+        sent = start(lambda data=data: send_all(ours, data))  # type: ignore[misc]
+        assert receive_all(theirs, size) == data
+        outcome(sent)
+        assert not theirs.is_buffered()
+        assert theirs.receive_now() is None
+
+
 def test_much_goes_both_ways_at_once(pair: tuple[Carrier, Carrier]) -> None:
     ours, theirs = pair
     there, back = os.urandom(3_000_000), os.urandom(3_000_000)
@@ -180,8 +231,11 @@ def test_the_end_races_with_its_users(tls: Contexts) -> None:
 
 
 def test_a_child_takes_its_end_over() -> None:
-    ours, theirs = pipe_ends()
-    child = taken_over(theirs.detach())
+    our_end, their_end = pipe_ends()
+    ours = SocketCarrier(our_end)
+    inherited = taken_over(their_end.detach())
+    assert not inherited.get_inheritable()
+    child = SocketCarrier(inherited)
     assert child.send(b"up") == 2
     assert ours.receive() == b"up"
     child.close()
