@@ -98,6 +98,7 @@ class Client:
         link: the link of the present session.
         peer_max_frame: bytes that the other side takes in one frame.
         on_lost: called when the other side is given up, or None.
+        pipes: what to call when a pipe that was laid there has closed, by its number.
 
     """
 
@@ -119,6 +120,7 @@ class Client:
         self.max_frame = max_frame
         self.peer_max_frame = wire.MAX_FRAME
         self.on_lost: Callable[[], object] | None = None
+        self.pipes: dict[int, Callable[[], object]] = {}
         self._on_down = on_down
         self._retain = retain
         self._numbers = count(1)
@@ -296,6 +298,7 @@ class Client:
             remotes = list(self._remotes.values())
             self._remotes = {}
             self._early.clear()
+        self.pipes.clear()
         return remotes
 
     def lose(self, error: Exception) -> None:
@@ -331,6 +334,10 @@ class Client:
                     remote = self._came_early(message)
                 if remote is not None:
                     remote.hear(message)
+            elif kind is wire.PipeClosed:
+                closed = self.pipes.pop(message.number, None)  # type: ignore[union-attr]
+                if closed is not None:
+                    closed()
             else:
                 raise ProtocolError(f"a {kind.__name__} is nothing to send here")
         return True

@@ -372,12 +372,20 @@ class Host:
             made = pipe_routes(source, target, message.routes, message.kinds, sync=message.sync)
             with self._lock:
                 self._pipes[key] = made
-            made.undo_with(Binding(lambda: self._pipes.pop(key, None)))
+            made.undo_with(Binding(partial(self._pipe_closed, key, made)))
             session.post(wire.Done(message.call, 0))
         except Exception as error:  # noqa: BLE001 - told to who asked for it
             known = isinstance(error, UnknownMachineError | ConnectionLostError)
             kind = type(error).__name__ if known else "RemoteError"
             session.post(wire.Failed(message.call, kind, describe_error(error)))
+
+    def _pipe_closed(self, key: tuple[Session, int], made: Pipe) -> None:
+        if self._pipes.pop(key, None) is None:
+            return  # it was asked for
+        # The end of a machine is known to who had it laid, or followed by another life.
+        if not (made.source.is_disposed or made.target.is_disposed):
+            session, number = key
+            session.post(wire.PipeClosed(number))
 
     def _close_asked(self, session: Session, message: wire.Message) -> None:
         assert isinstance(message, wire.ClosePipe)
@@ -419,13 +427,23 @@ def lay_over(
 ) -> Callable[[], object]:
     """Have a pipe laid by the process where its source lives; give what closes it."""
     number = next(_pipe_numbers)
+    client.pipes[number] = pipe.closed_there
     place: Place = pipe.target.place  # type: ignore[attr-defined]
-    client.call(
-        lambda call: wire.LayPipe(
-            call, number, pipe.source.id, place.address, pipe.target.id, routes, kinds, sync
+    try:
+        client.call(
+            lambda call: wire.LayPipe(
+                call, number, pipe.source.id, place.address, pipe.target.id, routes, kinds, sync
+            )
         )
-    )
-    return lambda: client.post(wire.ClosePipe(number))
+    except BaseException:
+        client.pipes.pop(number, None)
+        raise
+
+    def close() -> None:
+        if client.pipes.pop(number, None) is not None:
+            client.post(wire.ClosePipe(number))
+
+    return close
 
 
 _pipe_numbers = iter(range(1, 2**31))

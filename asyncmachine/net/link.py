@@ -168,19 +168,21 @@ class Link(Writer):
 
         """
         if self._begin_end(reason, drop=False):
-            self._finish(_CLOSING)
+            self._finish(_CLOSING, linger=False)
 
     def abandon(self, reason: str) -> None:
         """Close in the face of a peer that does not keep up: drop what is queued.
 
-        Returns at once. The peer gets the reason if it takes it within 5 s.
+        Returns at once. The peer gets the reason if it takes it within 5 s; what it sends
+        until then is read and dropped, for what is left unread could make the system take
+        back what was written.
 
         Args:
             reason: what the other side is told.
 
         """
         if self._begin_end(reason, drop=True):
-            run_elsewhere(partial(self._finish, _ABANDONING))
+            run_elsewhere(partial(self._finish, _ABANDONING, linger=True))
 
     def _begin_end(self, reason: str, *, drop: bool) -> bool:
         with self._lock:
@@ -190,7 +192,7 @@ class Link(Writer):
             self._outgoing.end(frame([encode(Bye(reason))], volatile=True), drop=drop)
         return True
 
-    def _finish(self, limit: float) -> None:
+    def _finish(self, limit: float, *, linger: bool) -> None:
         connection = self._connection
         if connection is None or connection.ended:
             return
@@ -202,6 +204,11 @@ class Link(Writer):
                 pass
             finally:
                 self._writing.release()
+        if linger and connection.has_reader and not connection.ended:
+            connection.carrier.shut_writing()
+            left = max(0.0, deadline - monotonic())
+            if not connection.is_mine() and connection.reading.acquire(timeout=left):
+                connection.reading.release()
         self._end(connection, None)
 
     def _write_the_rest(self, connection: Connection, deadline: float) -> None:

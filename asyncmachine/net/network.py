@@ -143,7 +143,7 @@ class Network:
         self._lock = Lock()  # guards what follows, and the lives of the processes
         self._pending: dict[int, int] = {}
         self._closing = False
-        self._pipes: dict[DirectPipe, Callable[[], Callable[[], object]]] = {}
+        self._pipes: dict[DirectPipe, Callable[[Process], Callable[[], object]]] = {}
         self._stop = Told()
         self.machine = Machine(NetworkStates, id=self.id)
         self.machines: dict[str, RemoteMachine] = {}
@@ -288,10 +288,17 @@ class Network:
             process.kill()  # which another thread sees to
             return
         assert isinstance(reply, wire.Built)
+        alive = {
+            machine_id
+            for (machine_id, _), result in zip(built, reply.results, strict=True)
+            if isinstance(result, wire.Opened)
+        }
+        # First, so that nothing is missed once the proxies can be used; unless a target is
+        # stuck, which must not keep all others waiting.
+        left = self._lay_again(process, life, self._pipes_from(alive), patient=False)
         for (_, (_, remote)), result in zip(built, reply.results, strict=True):
             self._move_in(process, remote, result)
-        if process.life == life:
-            self._lay_again(process)
+        self._lay_again(process, life, left, patient=True)
 
     def _move_in(
         self, process: Process, remote: RemoteMachine, result: wire.Opened | wire.Failed
@@ -310,13 +317,36 @@ class Network:
             self._forget_locked(process, remote)
         remote.lost(f"it could not be built again: {why}")
 
-    def _lay_again(self, process: Process) -> None:
-        for made, lay in list(self._pipes.items()):
-            if not made.closed and made.source.id in process.built:
-                try:
-                    made.reconnect(lay())
-                except (MachineError, TimeoutError) as error:
-                    log_warning(self.id, f"{made} could not be laid again: {error}")
+    def _pipes_from(self, sources: set[str]) -> list[DirectPipe]:
+        return [made for made in list(self._pipes) if made.source.id in sources]
+
+    def _lay_again(
+        self, process: Process, life: int, pipes: list[DirectPipe], *, patient: bool
+    ) -> list[DirectPipe]:
+        """Lay pipes from a process that was started again; give those that are left.
+
+        Args:
+            process: the process.
+            life: which of its lives they are laid in; afterwards that is in vain.
+            pipes: the pipes.
+            patient: whether to go on after one that took too long.
+
+        """
+        for i, made in enumerate(pipes):
+            lay = self._pipes.get(made)
+            if process.life != life:
+                return []
+            if lay is None or made.closed:
+                continue
+            try:
+                made.reconnect(lay(process))
+            except TimeoutError as error:
+                if not patient:
+                    return pipes[i:]
+                log_warning(self.id, f"{made} could not be laid again: {error}")
+            except MachineError as error:
+                log_warning(self.id, f"{made} could not be laid again: {error}")
+        return []
 
     @property
     def _patience(self) -> float:
@@ -486,16 +516,16 @@ class Network:
         """Lay a pipe straight between two processes; called by `pipe`."""
         source = cast("RemoteMachine", pipe.source)
 
-        def lay() -> Callable[[], object]:
-            for process in self.processes:
-                if source.id in process.built:
-                    source.await_home()
-                    return lay_over(process.client, pipe, routes, kinds, sync=sync)
-            raise ConnectionLostError(f"{source.id} is no machine of {self.id} any more")
+        def lay(process: Process) -> Callable[[], object]:
+            return lay_over(process.client, pipe, routes, kinds, sync=sync)
 
         self._pipes[pipe] = lay
         pipe.undo_with(Binding(lambda: self._pipes.pop(pipe, None)))
-        return lay()
+        for process in self.processes:
+            if source.id in process.built:
+                source.await_home()
+                return lay(process)
+        raise ConnectionLostError(f"{source.id} is no machine of {self.id} any more")
 
     # The end ------------------------------------------------------------------------------
 

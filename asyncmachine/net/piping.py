@@ -100,14 +100,21 @@ class DirectPipe(Pipe):
             raise
 
     def reconnect(self, close_there: Callable[[], object]) -> None:
-        """Take note that it was laid again, in another process."""
-        self._close_there = close_there
+        """Take note that it was laid again, in another process as a rule."""
+        before, self._close_there = self._close_there, close_there
+        if before is not None:
+            before()
         if self.closed:  # meanwhile
             self._undo_there()
 
     def close(self) -> None:
         super().close()
         self._undo_there()
+
+    def closed_there(self) -> None:
+        """Take note that it has closed where it was laid."""
+        self._close_there = None
+        super().close()
 
     def _undo_there(self) -> None:
         close, self._close_there = self._close_there, None

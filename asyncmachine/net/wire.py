@@ -50,6 +50,7 @@ __all__ = [
     "Opened",
     "Origin",
     "Overflowed",
+    "PipeClosed",
     "Refusal",
     "Shut",
     "Snapshot",
@@ -507,6 +508,12 @@ class Shut(_Message, tag=69):
     timeout: float
 
 
+class PipeClosed(_Message, tag=70):
+    """A pipe that was laid on request has closed by itself."""
+
+    number: int
+
+
 # From link to link ------------------------------------------------------------------------
 
 
@@ -553,6 +560,7 @@ Message: TypeAlias = (
     | ClosePipe
     | Forsake
     | Shut
+    | PipeClosed
     | Ack
     | Bye
 )

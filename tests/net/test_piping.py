@@ -304,7 +304,7 @@ def _limited(limit: int) -> Network:
 def test_a_stuck_target_is_told_to_the_source_once_the_outbox_is_full(places: str) -> None:
     with _limited(300) as small:
         source, target = _ends(small, places)
-        pipe(source, "Hit", target, "Hit")
+        link = pipe(source, "Hit", target, "Hit")
         _add(source, "Hit", n=0)
         assert target.when("Hit").wait(PATIENCE)
         process = small.processes[0 if places == "L0" else 1]
@@ -324,6 +324,9 @@ def test_a_stuck_target_is_told_to_the_source_once_the_outbox_is_full(places: st
         finally:
             os.kill(process.pid, signal.SIGCONT)
         assert "takes no more of Hit" in str(source.error)
+        if isinstance(source, RemoteMachine):
+            source.sync()  # the news of it are on the same link
+        assert link.closed
         assert isinstance(target, RemoteMachine)
         kept = SEND_WINDOW + 300  # and one more, if the first was known to have been carried out
         assert target.when_time({"Hit": 2 * kept - 1}).wait(PATIENCE)

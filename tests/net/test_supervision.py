@@ -291,6 +291,20 @@ def test_what_waits_for_clocks_is_judged_by_the_new_life(lasting: Network) -> No
     assert not_foo.is_set()
 
 
+def test_nothing_is_done_before_the_pipes_are_laid_again(lasting: Network) -> None:
+    source = lasting.spawn(making.make, "s", process=0)
+    target = lasting.spawn(making.make, "t", process=1)
+    link = pipe(source, "Hit", target, "Hit")
+    for n in range(4):
+        kill(lasting, 0)
+        arrived = target.when_args("Hit", {"n": n})
+        assert source.add("Hit", n=n)  # it waits, and is the first thing in the new life
+        assert arrived.wait(PATIENCE)
+        target.sync()
+        assert target.tick("Hit") == 2 * n + 1, "it has come twice"
+        assert not link.closed
+
+
 def test_listeners_go_on(lasting: Network) -> None:
     a = lasting.spawn(making.make, "a", process=0)
     heard: list[object] = []

@@ -51,5 +51,8 @@ class Carrier(Protocol):
 
         """
 
+    def shut_writing(self) -> None:
+        """End what is sent; the other side still gets all of it, and we what it sends."""
+
     def close(self) -> None:
         """End the connection; whoever blocks in another call wakes. Twice is fine."""

@@ -140,6 +140,9 @@ class SocketCarrier:
         except BlockingIOError:
             return 0
 
+    def shut_writing(self) -> None:
+        _shut_down(self._sock, socket.SHUT_WR)
+
     def close(self) -> None:
         self._shut = True
         _shut_down(self._sock)
@@ -206,6 +209,9 @@ class TlsCarrier:
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 return 0
 
+    def shut_writing(self) -> None:
+        _shut_down(self._sock, socket.SHUT_WR)
+
     def close(self) -> None:
         self._shut = True
         _shut_down(self._sock)
@@ -216,10 +222,10 @@ def _close_with(carrier: object, sock: socket.socket) -> None:
     finalize(carrier, sock.close).atexit = False
 
 
-def _shut_down(sock: socket.socket) -> None:
+def _shut_down(sock: socket.socket, what: int = socket.SHUT_RDWR) -> None:
     try:
         # The plain socket beneath: TLS has its own idea of an end, and may wait for it.
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        socket.socket.shutdown(sock, what)
     except OSError:
         pass
 
