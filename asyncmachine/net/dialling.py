@@ -23,6 +23,7 @@ from asyncmachine.oneshot import Told
 from asyncmachine.threads import run_elsewhere
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from ssl import SSLContext
 
     from asyncmachine.net.carriers import Carrier
@@ -50,6 +51,8 @@ class Dialler:
         tls: how to encrypt.
         timeout: seconds that connecting may take.
         reconnect: whether to connect again.
+        on_afresh: called with the client when another session has begun, before the mirrors
+            go on; it may make calls.
 
     """
 
@@ -61,6 +64,7 @@ class Dialler:
         tls: SSLContext | None,
         timeout: float,
         reconnect: bool,
+        on_afresh: Callable[[Client], object] | None = None,
     ) -> None:
         check_secret(secret)
         self.address = parse(address)
@@ -68,6 +72,7 @@ class Dialler:
         self._tls = tls
         self._timeout = timeout
         self._reconnect = reconnect
+        self._on_afresh = on_afresh
         self._session = b""
         self._stop = Told()
         self._delay = _FIRST_DELAY
@@ -204,12 +209,14 @@ class Dialler:
         lost = ConnectionLostError(f"{client.name} has begun afresh: what was under way is lost")
         client.forget_calls(lost, before)
         link.attach(carrier, peer_max_frame=greeted.max_frame)
+        client.came_up()
+        link.start_reading()
+        if self._on_afresh is not None:
+            self._on_afresh(client)
         for remote in list(self._homeless):
             call = client.begin(link)
             call.when_done(partial(self._moved, client, remote))
             client.submit(call, link, wire.Open(call.number, remote.id))
-        client.came_up()
-        link.start_reading()
 
     def _moved(self, client: Client, remote: RemoteMachine, call: Call) -> None:
         """Take note of where a machine lives now; on the thread that reads the link."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from asyncmachine.errors import MachineError
 from asyncmachine.handlers import Binding
-from asyncmachine.logs import log_exception
+from asyncmachine.logs import log_exception, log_warning
 from asyncmachine.machine import Machine
 from asyncmachine.net import wire
 from asyncmachine.net.carriers.pipe import taken_over
@@ -112,7 +112,8 @@ class Host:
         self._forsaken: set[str] = set()
         self._clients: dict[str, tuple[Client, Dialler]] = {}
         self._proxies: dict[tuple[str, str, bool], RemoteMachine] = {}
-        self._pipes: dict[tuple[Session, int], Pipe] = {}
+        self._pipes: dict[tuple[Session, int], Pipe] = {}  # that others have had laid
+        self._laid: dict[DirectPipe, Callable[[Client], Callable[[], object]]] = {}
         self._policy = Policy(None, allow_eval=True, outbox_limit=config.outbox_limit)
         self._extra: dict[type, Callable[[Session, wire.Message], object]] = {
             wire.Open: self._open_asked,
@@ -317,6 +318,7 @@ class Host:
             tls=None,
             timeout=_CONNECT_TIMEOUT,
             reconnect=config.reconnect,
+            on_afresh=partial(self._lay_again, address),
         )
         deadline = deadline_after(config.call_timeout)
         delay = _FIRST_DELAY
@@ -408,13 +410,33 @@ class Host:
         sync: bool,
     ) -> Callable[[], object]:
         """Lay a pipe between two proxies that are used in this process."""
-        return lay_over(
-            self._client(pipe.source.place.address),  # type: ignore[attr-defined]
-            pipe,
-            routes,
-            kinds,
-            sync=sync,
-        )
+
+        def lay(client: Client) -> Callable[[], object]:
+            return lay_over(client, pipe, routes, kinds, sync=sync)
+
+        self._laid[pipe] = lay
+        pipe.undo_with(Binding(lambda: self._laid.pop(pipe, None)))
+        return lay(self._client(_address_of(pipe)))
+
+    def _lay_again(self, address: str, client: Client) -> None:
+        """Lay pipes again that begin in a sibling which was built again."""
+        for pipe, lay in list(self._laid.items()):
+            while _address_of(pipe) == address and not pipe.closed and client.link.is_up:
+                try:
+                    pipe.reconnect(lay(client))
+                except ConnectionLostError:  # its target is being built again, too
+                    if self._ending.wait(_FIRST_DELAY):
+                        return
+                    continue
+                except (MachineError, TimeoutError) as error:
+                    log_warning(self.machine.id, f"{pipe} could not be laid again: {error}")
+                break
+
+
+def _address_of(pipe: DirectPipe) -> str:
+    """Where a pipe begins."""
+    place: Place = pipe.source.place  # type: ignore[attr-defined]
+    return place.address
 
 
 def lay_over(

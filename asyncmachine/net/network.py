@@ -333,19 +333,23 @@ class Network:
 
         """
         for i, made in enumerate(pipes):
-            lay = self._pipes.get(made)
-            if process.life != life:
-                return []
-            if lay is None or made.closed:
-                continue
-            try:
-                made.reconnect(lay(process))
-            except TimeoutError as error:
-                if not patient:
-                    return pipes[i:]
-                log_warning(self.id, f"{made} could not be laid again: {error}")
-            except MachineError as error:
-                log_warning(self.id, f"{made} could not be laid again: {error}")
+            while process.life == life and not made.closed:
+                lay = self._pipes.get(made)
+                if lay is None:
+                    break
+                try:
+                    made.reconnect(lay(process))
+                except ConnectionLostError:  # its target is being built again, too
+                    if self._stop.wait(FIRST_DELAY):
+                        return []
+                    continue
+                except TimeoutError as error:
+                    if not patient:
+                        return pipes[i:]
+                    log_warning(self.id, f"{made} could not be laid again: {error}")
+                except MachineError as error:
+                    log_warning(self.id, f"{made} could not be laid again: {error}")
+                break
         return []
 
     @property

@@ -305,6 +305,21 @@ def test_nothing_is_done_before_the_pipes_are_laid_again(lasting: Network) -> No
         assert not link.closed
 
 
+def test_pipes_that_a_child_has_laid_are_laid_again() -> None:
+    with Network(processes=3, restart="on-failure", call_timeout=PATIENCE) as net:
+        source = net.spawn(making.make, "s", process=0)
+        target = net.spawn(making.make, "t", process=1)
+        net.spawn(making.make_piper, "p", source, target, process=2)
+        for n in range(3):
+            kill(net, 0)
+            arrived = target.when_args("Hit", {"n": n})
+            await_back(source)
+            while not arrived.is_set():  # who laid it has to find its own way there
+                assert source.add("Hit", n=n)
+                arrived.wait(0.1)
+            target.sync()
+
+
 def test_listeners_go_on(lasting: Network) -> None:
     a = lasting.spawn(making.make, "a", process=0)
     heard: list[object] = []
