@@ -197,6 +197,11 @@ def expected_order(order: tuple[int, ...], moved: Sequence[int]) -> tuple[int, .
         (0, 1)
 
     """
+    if len(moved) == 2:  # one clock, as mostly
+        position = moved[0]
+        if not moved[1] & 1:
+            return tuple([each for each in order if each != position])
+        return order if position in order else (*order, position)
     active = dict.fromkeys(order)
     for at in range(0, len(moved), 2):
         if moved[at + 1] & 1:

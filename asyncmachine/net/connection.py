@@ -93,6 +93,7 @@ class Connection:
         standby: where a background thread waits for its turn to read, or None.
         has_reader: whether anybody was ever told to read.
         ended: whether it is of no use any more.
+        told: whether somebody was told of that, or is about to be.
         broken: why it can not be written any more, or None.
         over: whether the other side has said that it ends.
         rest: what is left of a write that the carrier took in part.
@@ -111,6 +112,7 @@ class Connection:
         "reading",
         "rest",
         "standby",
+        "told",
     )
 
     def __init__(self, carrier: Carrier, max_frame: int) -> None:
@@ -119,7 +121,7 @@ class Connection:
         self.reading = allocate_lock()
         self.standby: Standby | None = None
         self.has_reader = False
-        self.ended = False
+        self.ended = self.told = False
         self.broken: Exception | None = None
         self.over = False
         self.rest: bytes | memoryview = b""

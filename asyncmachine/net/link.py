@@ -150,13 +150,19 @@ class Link(Writer):
 
     def _end(self, connection: Connection, error: Exception | None) -> None:
         """Have done with a connection, and tell so; again does nothing."""
-        with self._lock:
-            first = not connection.ended
-            connection.ended = True
+        first = self._is_first(connection, ended=True)
         connection.shut()
         connection.leave()
         if first:
             self._on_down(error)
+
+    def _is_first(self, connection: Connection, *, ended: bool) -> bool:
+        """Whether nobody was told of the end of a connection yet; somebody is then."""
+        with self._lock:
+            first = not (connection.ended or connection.told)
+            connection.told = True
+            connection.ended = connection.ended or ended
+        return first
 
     # The end ----------------------------------------------------------------------------------
 
@@ -206,6 +212,8 @@ class Link(Writer):
                 self._writing.release()
         if linger and connection.has_reader and not connection.ended:
             connection.carrier.shut_writing()
+            if self._is_first(connection, ended=False):
+                self._on_down(None)
             left = max(0.0, deadline - monotonic())
             if not connection.is_mine() and connection.reading.acquire(timeout=left):
                 connection.reading.release()
@@ -274,8 +282,6 @@ class Link(Writer):
             True if it has happened, False if the time ran out first.
 
         """
-        if done.happened:
-            return True
         deadline = deadline_after(timeout)
         connection = self._connection
         if connection is not None and not connection.ended:

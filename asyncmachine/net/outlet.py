@@ -16,7 +16,7 @@ from asyncmachine.net.errors import ConnectionLostError, NotAllowedError, NotSer
 from asyncmachine.net.gate import Gate
 from asyncmachine.net.inlet import SEND_WINDOW
 from asyncmachine.net.wire import Canceled as CanceledThere
-from asyncmachine.net.wire import Forward, Mutate, encode
+from asyncmachine.net.wire import Forward, Mutate
 from asyncmachine.oneshot import deadline_after, time_left
 from asyncmachine.results import EXECUTED, Canceled
 
@@ -156,11 +156,17 @@ class Outlet:
 
     def _post_locked(self, link: Link, request: Request, *, now: bool) -> bool:
         """Hand a request to the link; false if that is closed, and another one will come."""
-        call = request.call
+        call, kind, states, args, origin, _, _ = request
+        number = 0
         if call is not None:
-            call.link = link
+            call.link, number = link, call.number
+        message: Mutate | Forward
+        if origin is None:
+            message = Mutate(self._channel, number, kind, states, args)
+        else:
+            message = Forward(self._channel, number, kind, states, args, origin)
         try:
-            link.post_encoded(_encoded(request, self._channel), now=now)
+            link.post(message, now=now)
         except ConnectionLostError:
             return False
         if call is None:
@@ -178,9 +184,14 @@ class Outlet:
             failed = self._release_locked()
         self._room.open()
         _fail(failed)
+        if not refusals:
+            for request in done:
+                if request.ticket is not None:
+                    request.ticket.settle(EXECUTED)
+            return
         refused = {each.number: each for each in refusals}
         for number, request in enumerate(done, first):
-            refusal = refused.get(number) if refused else None
+            refusal = refused.get(number)
             result: Result = EXECUTED if refusal is None else Canceled(refusal.why)
             if request.ticket is not None:
                 request.ticket.settle(result)
@@ -261,12 +272,3 @@ def _fail(requests: Iterable[tuple[Request, Exception]]) -> None:
             request.ticket.settle(Canceled(str(error)))
         if request.call is not None:
             request.call.fail(error)
-
-
-def _encoded(request: Request, channel: int) -> bytes:
-    call = 0 if request.call is None else request.call.number
-    if request.origin is None:
-        return encode(Mutate(channel, call, request.kind, request.states, request.args))
-    return encode(
-        Forward(channel, call, request.kind, request.states, request.args, request.origin)
-    )

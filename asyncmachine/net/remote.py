@@ -211,16 +211,19 @@ class RemoteMachine(Mirror):
         packed = self._packed(args) if args else b""
         if self._disposed:
             return Canceled(self._why_gone)
-        deadline = deadline_after(client.call_timeout)
+        left: float | None = None
         try:
-            self.await_home()
+            if not self._gate.is_open:
+                deadline = deadline_after(client.call_timeout)
+                self.await_home()
+                left = time_left(deadline)
             call = client.begin(remote=self)
         except ConnectionLostError:
             return Canceled(self._why_gone or f"{client.name} is gone")
         why = self._outlet.call(Request(call, wire.NUMBERS[kind], positions, packed))
         if why:
             call.answer(wire.Canceled(call.number, why))
-        reply = client.finish(call, time_left(deadline))
+        reply = client.finish(call, left)
         return Canceled(reply.why) if isinstance(reply, wire.Canceled) else EXECUTED
 
     def _send(self, kind: str, states: tuple[str, ...], args: dict[str, object]) -> Result:
@@ -636,7 +639,7 @@ class RemoteMachine(Mirror):
     def _follow(self, message: wire.Done | wire.Changed) -> None:
         most = len(self.schema.names)
         moved, order = message.moved, message.order
-        if len(moved) & 1 or not _within(moved[::2], most) or not _within(order, most):
+        if len(moved) & 1 or not _within(moved[::2], most) or (order and not _within(order, most)):
             raise ProtocolError(f"clocks of {self.id} that it has not")
         self.follow(moved, order)
         if self.total < message.total:

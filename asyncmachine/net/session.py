@@ -192,7 +192,7 @@ class Session:
         self.values = values
         self.policy = policy
         self.link = Link(self._take, partial(on_down, self), retain=retain, max_frame=max_frame)
-        self.link.on_writable = self.flush
+        self.link.on_writable = self._became_writable
         self._channels: dict[int, _Channel] = {}
         self._told_schemas: set[bytes] = set()
         self._number = 0
@@ -203,7 +203,8 @@ class Session:
         self._batch = _Batch([])
         self._batch.over = True
         self._watching = [None]  # taken by who looks at the batch
-        self._pacer = [None]
+        self._teller = [None]  # taken by who tells at once
+        self._pacer = [None]  # taken by the thread that tells in time
         self._told_at = 0.0
         self.closed = False
         self.name = "a client"
@@ -341,12 +342,27 @@ class Session:
     def _schedule(self, what: Feed | Inlet) -> None:
         """Have something told: at the end of the batch, or now, or as soon as it may be."""
         self._dirty.append(what)
-        if self._in_batch or not self.link.is_writable:
-            return
-        wait = self._told_at + PACE - monotonic()
-        if wait <= 0:
-            self.flush()
-            return
+        if not self._in_batch and self.link.is_writable:
+            self._tell_soon()
+
+    def _became_writable(self) -> None:
+        # Writing what is told gets here, too: that must not tell more within itself.
+        if self._dirty and not self._in_batch:
+            self._tell_soon()
+
+    def _tell_soon(self) -> None:
+        """Tell what there is to tell, or have a background thread do so in its time."""
+        if self._told_at + PACE <= monotonic():
+            try:
+                del self._teller[0]
+            except IndexError:
+                pass
+            else:
+                try:
+                    self.flush()
+                finally:
+                    self._teller += _FREE
+                return
         try:
             del self._pacer[0]
         except IndexError:
@@ -388,7 +404,7 @@ class Session:
     def _answer(self, channel: int, call: int, result: Result) -> None:
         found = self._channels.get(channel)
         feed = None if found is None else found.feed
-        if not result:
+        if result is not _EXECUTED and not result:
             if feed is not None:
                 feed.flush()  # a handler's error may have activated Exception
             self.post(wire.Canceled(call, result.why))
@@ -396,7 +412,8 @@ class Session:
             self.post(wire.Done(call, channel))
         else:
             feed.done(call)
-            self._check_room()
+            if self.link.pending > self.policy.outbox_limit:
+                self._check_room()
 
     def _fail(self, call: int, error: BaseException) -> None:
         kind = type(error).__name__ if type(error).__module__ == RemoteError.__module__ else ""

@@ -9,7 +9,11 @@ import pytest
 
 from asyncmachine import Event, Machine, PipeOverflowError, State, pipe
 from asyncmachine.net import NotAllowedError, NotSerialisableError, connect, serve, wire
+from asyncmachine.net.carriers.socket import SocketCarrier
+from asyncmachine.net.machines import Machines
+from asyncmachine.net.session import Policy, Session
 from asyncmachine.net.subscription import EVENT_WINDOW
+from asyncmachine.net.values import Values
 from tests.net import programs
 from tests.net.test_serving import HERE, greeted
 from tests.races import PATIENCE, Gate, await_rest
@@ -174,3 +178,39 @@ def test_a_pipe_whose_target_is_stuck_delivers_what_it_kept_and_closes() -> None
         assert len(seen) >= EVENT_WINDOW + 50
         assert remote.is_disposed is False
         laid.close()
+
+
+class Lively(SocketCarrier):
+    """A carrier that has the machine change while its clocks are being sent."""
+
+    def __init__(self, sock: socket.socket, machine: Machine) -> None:
+        super().__init__(sock)
+        self.machine = machine
+        self.left = 400
+
+    def send(self, data: bytes | memoryview) -> int:
+        taken = super().send(data)
+        if self.left:
+            self.left -= 1
+            self.machine.toggle("Foo")
+        return taken
+
+
+def test_what_changes_while_clocks_are_told_is_told_in_its_time() -> None:
+    home = programs.machine()
+    ours, theirs = socket.socketpair()
+    session = Session(Machines([home]), Values(), Policy(), lambda *_: None)
+    session.link.attach(Lively(ours, home))
+    opened = session.opened(1, home)
+    ticks, read = list(opened.ticks), wire.FrameReader()
+    home.toggle("Foo")
+    goal = home.schema.position("Foo")
+    with theirs:
+        theirs.settimeout(PATIENCE)
+        while ticks[goal] < 401:
+            for _, messages in read.feed(theirs.recv(1 << 16)):
+                for message in messages:
+                    assert isinstance(message, wire.Changed)
+                    ticks[message.moved[0]] = message.moved[1]
+    assert home.tick("Foo") == 401
+    session.close()
