@@ -322,7 +322,9 @@ def test_a_module_in_the_way_is_not_imported(tmp_path: Path) -> None:
 # The end --------------------------------------------------------------------------------------
 
 
-def test_closing_disposes_and_leaves_nothing(net: Network, tmp_path: Path) -> None:
+def test_closing_disposes_and_leaves_nothing(net: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A folder of our own, which others do not use meanwhile; short, for sockets are in it.
+    monkeypatch.setattr(tempfile, "tempdir", tempfile.mkdtemp(prefix="t"))
     before = {each.name for each in threading.enumerate()}
     there = set(making.children())
     files = set(Path(tempfile.gettempdir()).glob("asyncmachine-*"))
@@ -352,6 +354,7 @@ def test_closing_disposes_and_leaves_nothing(net: Network, tmp_path: Path) -> No
     assert not any(each.is_alive for each in short.processes)
     assert set(making.children()) == there
     assert set(Path(tempfile.gettempdir()).glob("asyncmachine-*")) == files
+    Path(tempfile.gettempdir()).rmdir()
     left = {each.name for each in threading.enumerate()} - before
     assert {name for name in left if name != "asyncmachine"} == set()
     with pytest.raises(ConnectionLostError):
