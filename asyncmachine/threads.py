@@ -1,10 +1,13 @@
-"""Daemon threads that are kept for the next piece of work.
+"""Daemon threads that are kept for the next piece of work, or none at all.
 
 Starting a thread costs fifty times what waking one does. A thread that has done its work
 waits a while for more, and ends when there is none.
 
 Guarantees: the work is started at once, on a thread of its own, and never waits for other
 work; the thread is a daemon, so that it never keeps a program from ending.
+
+A simulation, or a test, may want everything in one order, the same each time. Within
+`one_thread` nothing is done elsewhere: what a thread has given away waits until it runs it.
 """
 
 from __future__ import annotations
@@ -12,14 +15,15 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from asyncmachine.oneshot import Sleeper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-__all__ = ["run_elsewhere"]
+__all__ = ["Background", "one_thread", "run_background", "run_elsewhere"]
 
 # How long a thread without work is kept, in seconds.
 KEPT: Final = 10.0
@@ -81,9 +85,96 @@ def run_elsewhere(work: Callable[[], object]) -> None:
 
     An error in it goes to `threading.excepthook`.
     """
+    background = _HERE.background
+    if background is not None:
+        background.put(work)
+        return
     try:
         worker = _idle.pop()  # the one that slept last is the warmest
     except IndexError:
         _Worker(work)
     else:
         worker.give(work)
+
+
+class Background:
+    """What a thread has given away, and does itself when it likes."""
+
+    def __init__(self) -> None:
+        self._work: deque[Callable[[], object]] = deque()
+        self._running = False
+
+    def put(self, work: Callable[[], object]) -> None:
+        """Put something after all that waits."""
+        self._work.append(work)
+
+    def run(self) -> None:
+        """Do all that waits, and what that gives away in turn; within itself do nothing.
+
+        An error in it goes to `threading.excepthook`, as on a thread of its own.
+        """
+        if self._running:
+            return
+        self._running = True
+        try:
+            while self._work:
+                work = self._work.popleft()
+                try:
+                    work()
+                except Exception:  # noqa: BLE001 - it belongs to nobody
+                    threading.excepthook(threading.ExceptHookArgs((*_exc_info(), None)))
+        finally:
+            self._running = False
+
+    def pass_on(self) -> None:
+        """Have background threads do what waits, after an error here."""
+        while self._work:
+            run_elsewhere(self._work.popleft())
+
+
+class _Here(threading.local):
+    background: Background | None = None
+
+
+_HERE: Final = _Here()
+
+
+@contextmanager
+def one_thread() -> Iterator[Background]:
+    """Have the current thread do itself what machines would do on background threads.
+
+    Pipes then deliver, and forks run, on this thread, in the order in which they were
+    given away: after the mutation that a pipe follows, else when ``run()`` is called. What
+    is left at the end is done then. Other threads are not concerned. Wait for nothing that
+    has yet to be run: nobody else will.
+
+    Returns:
+        What waits, with ``run()`` to do it.
+
+    Example:
+        >>> from asyncmachine import Machine, State, pipe
+        >>> source, target = Machine({"Ready": State()}), Machine({"Ready": State()})
+        >>> link = pipe(source, "Ready", target, "Ready")
+        >>> with one_thread():
+        ...     _ = source.add("Ready")
+        ...     target.is_active("Ready")
+        True
+
+    """
+    outer, background = _HERE.background, Background()
+    _HERE.background = background
+    try:
+        yield background
+        background.run()
+    finally:
+        _HERE.background = outer
+        background.pass_on()
+
+
+def run_background() -> bool:
+    """Do what waits within `one_thread`; false outside of it."""
+    background = _HERE.background
+    if background is None:
+        return False
+    background.run()
+    return True

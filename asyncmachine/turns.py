@@ -34,7 +34,7 @@ from asyncmachine.queueing import Queue, Task
 from asyncmachine.relations import ADD, REMOVE, SET
 from asyncmachine.results import EXECUTED, Canceled, Result, Ticket
 from asyncmachine.running import LOCAL, Frame
-from asyncmachine.threads import run_elsewhere
+from asyncmachine.threads import run_background, run_elsewhere
 from asyncmachine.transition import Cause, Mutation, cause_here, transition_here
 
 if TYPE_CHECKING:
@@ -558,7 +558,7 @@ class Turns(Conducting):
     def _await_handed(self) -> None:
         """Give what pipes have handed over a moment, but not from inside a handler."""
         handed, self._handed = self._handed, None
-        if handed is None or LOCAL.here.top is not None:
+        if handed is None or LOCAL.here.top is not None or run_background():
             return
         deadline = deadline_after(PIPE_GRACE)
         for delivery in handed:

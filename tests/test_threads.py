@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from asyncmachine.threads import run_elsewhere
+from asyncmachine import Event, Machine, State, pipe
+from asyncmachine.threads import one_thread, run_background, run_elsewhere
 from tests.races import PATIENCE, Gate, outcome, start, switching_often, together
 
 
@@ -243,3 +244,75 @@ def test_the_caller_is_not_blocked() -> None:
     outcome(asked)
     gate.await_reached()
     gate.open()
+
+
+# One thread ----------------------------------------------------------------------------------
+
+
+def test_within_one_thread_all_is_done_there_and_in_order() -> None:
+    done: list[tuple[str, int]] = []
+
+    def note(name: str) -> None:
+        done.append((name, threading.get_ident()))
+
+    def note_and_give_away() -> None:
+        note("a")
+        run_elsewhere(partial(note, "c"))
+
+    with one_thread() as background:
+        run_elsewhere(note_and_give_away)
+        run_elsewhere(lambda: note("b"))
+        assert not done
+        background.run()
+        run_elsewhere(lambda: note("d"))
+        assert len(done) == 3
+    assert done == [(name, threading.get_ident()) for name in "abcd"]
+    assert not run_background()
+
+
+def test_within_one_thread_pipes_and_forks_need_no_other() -> None:
+    before = set(threading.enumerate())
+    seen: list[object] = []
+    schema = {"Foo": State(multi=True)}
+    machines = [Machine(schema, id=str(n)) for n in range(4)]
+    for source, target in zip(machines, machines[1:], strict=False):
+        pipe(source, "Foo", target, "Foo")
+
+    def fork(event: Event) -> None:
+        event.fork(lambda ctx: seen.append((event.args["n"], threading.get_ident())))
+
+    machines[-1].bind({"Foo_state": fork})
+    with one_thread():
+        for n in range(100):
+            machines[0].add("Foo", n=n)
+            assert machines[-1].tick("Foo") == 2 * n + 1
+    assert seen == [(n, threading.get_ident()) for n in range(100)]
+    assert set(threading.enumerate()) <= before
+
+
+def test_what_waits_when_one_thread_ends_with_an_error_is_done_elsewhere() -> None:
+    done = threading.Event()
+
+    def give_away_and_fail() -> None:
+        with one_thread():
+            run_elsewhere(done.set)
+            int("none")
+
+    with pytest.raises(ValueError, match="none"):
+        give_away_and_fail()
+    assert done.wait(PATIENCE)
+
+
+def test_an_error_in_what_waits_is_told_and_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: told.append(args.exc_type))
+    done: list[int] = []
+    with one_thread():
+        run_elsewhere(lambda: 1 // 0)
+        run_elsewhere(lambda: done.append(1))
+    assert (told, done) == ([ZeroDivisionError], [1])
+
+
+def test_one_thread_does_not_concern_others() -> None:
+    with one_thread():
+        assert outcome(start(lambda: _idents(2))) != [threading.get_ident()] * 2
