@@ -57,11 +57,11 @@ class Conducting(Changing):
     # The quick way --------------------------------------------------------------------
 
     def _carry_out_directly(  # noqa: PLR0915 - spelled out, for calls cost most
-        self, plan: Plan, args: dict[str, object]
+        self, plan: Plan, args: dict[str, object], request: Mutation | None = None
     ) -> Result:
         """Carry out a mutation that is requested now, with nobody but handlers to look at it.
 
-        This is the hot function for plans with handlers. It spells out what `_carry_out`
+        It has no request yet, or one that was queued; who has taken that settles it. This is the hot function for plans with handlers. It spells out what `_carry_out`
         and those below it do, for plans that are ``direct``.
         """
         here = LOCAL.here
@@ -74,7 +74,8 @@ class Conducting(Changing):
         tx.plan = plan
         tx.args = args
         tx.ticks = ticks.copy()
-        tx.request = tx.moment = tx.rare = None
+        tx.request = request
+        tx.moment = tx.rare = None
         tx.number = 0
         calls = self._bound.calls
         name, number = "", 0

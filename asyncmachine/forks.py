@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from asyncmachine.oneshot import OneShot, deadline_after, time_left
 from asyncmachine.running import LOCAL
-from asyncmachine.threads import run_elsewhere
+from asyncmachine.threads import run_aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ class Forks:
         """Run a function on a background thread; its error is reported unless ``ctx`` expired."""
         fork = Fork(ctx)
         self.running[fork] = None
-        run_elsewhere(lambda: self._run(fork, call))
+        run_aside(lambda: self._run(fork, call))
         return fork
 
     def _run(self, fork: Fork, call: Callable[[], object]) -> None:

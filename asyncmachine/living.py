@@ -12,7 +12,7 @@ from asyncmachine.queueing import Task
 from asyncmachine.resting import Resting
 from asyncmachine.running import Blocked, is_inside
 from asyncmachine.schema import ANY
-from asyncmachine.threads import run_elsewhere
+from asyncmachine.threads import run_aside
 from asyncmachine.waiting import StateContext
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ class Living(Resting):
         self._disposed = True
         self._look_who_watches()
         for child in self.children:  # made after its siblings were disposed
-            run_elsewhere(child.dispose)
+            run_aside(child.dispose)
         if self._index is not None:
             self._index.dispose()
         self._run_callbacks()

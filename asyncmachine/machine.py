@@ -22,7 +22,7 @@ from asyncmachine.relations import ADD, REMOVE, SET
 from asyncmachine.results import Canceled
 from asyncmachine.running import is_inside
 from asyncmachine.schema import EXCEPTION, Schema
-from asyncmachine.threads import run_elsewhere
+from asyncmachine.threads import background_here, run_aside
 from asyncmachine.tracing import Tracers
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ class Machine(Living):
         try:
             result = self._enqueue(kind, states, args, serve=False)
             if self._baton:
-                run_elsewhere(self._serve_behind)
+                run_aside(self._serve_behind)
         except BaseException:
             self._serve_later()
             raise
@@ -519,6 +519,12 @@ class Machine(Living):
         """
         if not self._baton:  # who has the turn looks into the queue afterwards
             return
+        background = background_here()
+        if background is not None:
+            background.put(self._serve_behind)
+            if isinstance(source, Machine):
+                source._handed = []  # its caller runs what waits
+            return
         delivery = OneShot()
 
         def carry_out() -> None:
@@ -531,7 +537,7 @@ class Machine(Living):
         if isinstance(source, Machine):
             pending = [each for each in source._handed or () if not each.happened]
             source._handed = [*pending, delivery]
-        run_elsewhere(carry_out)
+        run_aside(carry_out)
 
     # For its bases ------------------------------------------------------------------------
 

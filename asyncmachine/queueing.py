@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from threading import RLock, get_ident
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 from asyncmachine.oneshot import OneShot
 from asyncmachine.relations import SET
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Queue", "Task"]
 
 _T = TypeVar("_T")
+# So many combinations of called states are remembered.
+_MOST_KEYED: Final = 1024
 
 
 class Task(OneShot, Generic[_T]):
@@ -107,6 +109,7 @@ class Queue:
 
     __slots__ = (
         "_counted",
+        "_keyed",
         "_last",
         "_last_set",
         "_lock",
@@ -128,6 +131,7 @@ class Queue:
         self._counted = 0
         # The last mutation that touches each set of related states; a set() touches all.
         self._last: dict[int, Mutation] = {}
+        self._keyed: dict[tuple[str, ...], set[int]] = {}
         self._last_set: Mutation | None = None
 
     def __len__(self) -> int:
@@ -217,8 +221,13 @@ class Queue:
             return [item for item in self.waiting if isinstance(item, Mutation)]
 
     def _keys(self, mutation: Mutation) -> set[int]:
-        related = self._schema.related
-        return {related[i] for i in self._schema.find(mutation.states)}
+        keys = self._keyed.get(mutation.states)
+        if keys is None:
+            related = self._schema.related
+            keys = {related[i] for i in self._schema.find(mutation.states)}
+            if len(self._keyed) < _MOST_KEYED:
+                self._keyed[mutation.states] = keys
+        return keys
 
     def _remember(self, mutation: Mutation) -> None:
         if mutation.kind == SET:

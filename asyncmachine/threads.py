@@ -23,7 +23,7 @@ from asyncmachine.oneshot import Sleeper
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Background", "one_thread", "run_background", "run_elsewhere"]
+__all__ = ["Background", "background_here", "one_thread", "run_aside", "run_background", "run_elsewhere"]
 
 # How long a thread without work is kept, in seconds.
 KEPT: Final = 10.0
@@ -85,16 +85,24 @@ def run_elsewhere(work: Callable[[], object]) -> None:
 
     An error in it goes to `threading.excepthook`.
     """
-    background = _HERE.background
-    if background is not None:
-        background.put(work)
-        return
     try:
         worker = _idle.pop()  # the one that slept last is the warmest
     except IndexError:
         _Worker(work)
     else:
         worker.give(work)
+
+
+def run_aside(work: Callable[[], object]) -> None:
+    """Run something that belongs to a machine on a background thread, now.
+
+    Within `one_thread` it waits for this thread instead: it must not block.
+    """
+    background = _HERE.background
+    if background is None:
+        run_elsewhere(work)
+    else:
+        background.put(work)
 
 
 class Background:
@@ -169,6 +177,11 @@ def one_thread() -> Iterator[Background]:
     finally:
         _HERE.background = outer
         background.pass_on()
+
+
+def background_here() -> Background | None:
+    """Give what waits within `one_thread`; None outside of it."""
+    return _HERE.background
 
 
 def run_background() -> bool:

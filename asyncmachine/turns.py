@@ -34,7 +34,7 @@ from asyncmachine.queueing import Queue, Task
 from asyncmachine.relations import ADD, REMOVE, SET
 from asyncmachine.results import EXECUTED, Canceled, Result, Ticket
 from asyncmachine.running import LOCAL, Frame
-from asyncmachine.threads import run_background, run_elsewhere
+from asyncmachine.threads import run_aside, run_background
 from asyncmachine.transition import Cause, Mutation, cause_here, transition_here
 
 if TYPE_CHECKING:
@@ -389,7 +389,7 @@ class Turns(Conducting):
             return
         while queue.waiting or queue.urgent or self._follow is not None:
             if share <= 0:
-                run_elsewhere(self._serve_behind)
+                run_aside(self._serve_behind)
                 return
             try:
                 del baton[0]
@@ -411,7 +411,7 @@ class Turns(Conducting):
         """Have what is queued carried out although an interrupt came before this thread could."""
         queue = self._queue_made()
         if len(queue) or queue.idlers or self._follow is not None:
-            run_elsewhere(self._serve_behind)
+            run_aside(self._serve_behind)
 
     def _serve_behind(self) -> None:
         """Carry out what is queued, on a background thread: nobody waits for it to return."""
@@ -475,6 +475,9 @@ class Turns(Conducting):
         elif plan.bare and self._plain:
             request.since = self._now
             ticket.settle(self._glide(plan, args))
+        elif plan.direct and self._plain and not self._watched and LOCAL.here.top is None:
+            request.since = self._now
+            ticket.settle(self._carry_out_directly(plan, args, request))
         else:
             self._carry_out(plan, args, request)
 
@@ -551,7 +554,7 @@ class Turns(Conducting):
         self._baton += FREE
         queue = self._queue  # read again: the first request to be queued may have made it
         if self._follow is not None or (queue is not None and (len(queue) or queue.idlers)):
-            run_elsewhere(self._serve_behind)
+            run_aside(self._serve_behind)
 
     # What pipes have handed over --------------------------------------------------------
 

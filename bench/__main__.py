@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bench import commands
+from bench import commands, pubsub
 from bench.contest_report import plot_contests
 from bench.measure import BenchError, Ruler
 from bench.plot import plot, require_matplotlib
@@ -42,6 +42,7 @@ examples:
   python -m bench peers --plot peers.png   and a picture of it
   python -m bench net                      machines in other processes, in a minute or two
   python -m bench net --only 'call*'       a round trip beside that of a bare socket or pipe
+  python -m bench pubsub                   the case study, beside plain threads and queues
 
 Close what else keeps the machine busy. Ctrl-C ends a run early and prints what there is.
 """
@@ -81,7 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.list:
             return _list(options)
-        return _measure(options, shlex.join(["python", "-m", "bench", *words]))
+        if options.plot is not None:
+            require_matplotlib()
+        ruler = Ruler(net=options.net)
+        report = (
+            _run_pubsub(options, ruler) if options.command == "pubsub" else _measure(options, ruler)
+        )
+        return _tell(options, report, ruler, shlex.join(["python", "-m", "bench", *words]))
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
@@ -92,6 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _list(options: argparse.Namespace) -> int:
     cases: Sequence[Named]
+    if options.command == "pubsub":
+        for key, title in pubsub.CASES.items():
+            print(f"{key}  {title}")
+        return 0
     if options.command == "net":
         cases = commands.net_contests()
     else:
@@ -102,23 +113,32 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
-def _measure(options: argparse.Namespace, command: str) -> int:
-    if options.plot is not None:
-        require_matplotlib()
+def _measure(options: argparse.Namespace, ruler: Ruler) -> Report:
     usual = options.efforts[options.quick]
     effort = Effort(
         rounds=usual.rounds if options.rounds is None else options.rounds,
         parts=usual.parts,
         part_ms=usual.part_ms if options.part is None else options.part,
     )
-    ruler = Ruler(net=options.net)
     progress = Progress(quiet=options.quiet)
     if options.command == "core":
-        report = commands.core(options.only, options.soak, ruler, effort, progress)
-    elif options.command == "peers":
-        report = commands.peers(options.only, ruler, effort, progress)
-    else:
-        report = commands.net(options.only, ruler, effort, progress)
+        return commands.core(options.only, options.soak, ruler, effort, progress)
+    if options.command == "peers":
+        return commands.peers(options.only, ruler, effort, progress)
+    return commands.net(options.only, ruler, effort, progress)
+
+
+def _run_pubsub(options: argparse.Namespace, ruler: Ruler) -> Report:
+    usual = pubsub.QUICK if options.quick else pubsub.FULL
+    extent = pubsub.Extent(
+        hosts=options.hosts or usual.hosts,
+        messages=options.messages or usual.messages,
+        runs=options.runs or usual.runs,
+    )
+    return pubsub.pubsub(extent, ruler, Progress(quiet=options.quiet))
+
+
+def _tell(options: argparse.Namespace, report: Report, ruler: Ruler, command: str) -> int:
     setting = Setting.of(command, report.run, ruler)
     print((as_markdown if options.markdown else as_text)(report.tables, setting))
     for fault in report.faults:
@@ -132,7 +152,9 @@ def _measure(options: argparse.Namespace, command: str) -> int:
 def _write(options: argparse.Namespace, report: Report, setting: Setting) -> None:
     if options.json is not None:
         write_json(options.json, setting, **report.data)
-    if options.plot is not None and report.contests:
+    if options.plot is not None and report.draw is not None:
+        report.draw(options.plot)
+    elif options.plot is not None and report.contests:
         plot_contests(options.plot, report.title, report.contests)
     elif options.plot is not None:
         plot(options.plot, report.title, report.run.outcomes)
@@ -172,13 +194,42 @@ def _parser() -> argparse.ArgumentParser:
         )
     _add_common(net, _NET_FULL, _NET_QUICK)
     net.set_defaults(net=False)
+    _add_pubsub(
+        subparsers.add_parser(
+            "pubsub",
+            help="the case study, beside the same hosts made of plain threads and queues",
+            description=pubsub.ABOUT,
+            epilog=pubsub.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    )
     return parser
+
+
+def _add_pubsub(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(net=False)
+    full, quick = pubsub.FULL, pubsub.QUICK
+    add = parser.add_argument
+    for option, least, usual in (("--hosts", 2, full.hosts), ("--messages", 1, full.messages)):
+        add(
+            option,
+            type=pubsub.numbers(least),
+            metavar="N,N",
+            help=f"how many, each with each of the others (default: {','.join(map(str, usual))})",
+        )
+    add(
+        "--runs",
+        type=_positive,
+        metavar="N",
+        help=f"runs of each side and point (default: {full.runs})",
+    )
+    add("--quick", action="store_true", help=f"the corners only, with {quick.runs} runs")
+    _add_output(parser)
 
 
 def _add_common(parser: argparse.ArgumentParser, full: Effort, quick: Effort) -> None:
     parser.set_defaults(efforts=(full, quick))
     add = parser.add_argument
-    add("--list", action="store_true", help="name the cases and measure nothing")
     add("--only", metavar="PATTERN", help="cases with such a name (* and ? allowed) or title")
     add("--quick", action="store_true", help="few short rounds")
     add("--rounds", type=_positive, metavar="N", help=f"rounds (default: {full.rounds})")
@@ -188,6 +239,12 @@ def _add_common(parser: argparse.ArgumentParser, full: Effort, quick: Effort) ->
         metavar="MS",
         help=f"least length of what is timed at once (default: {full.part_ms:g})",
     )
+    _add_output(parser)
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--list", action="store_true", help="name the cases and measure nothing")
     add("--json", type=Path, metavar="FILE", help="write everything that was measured")
     add("--markdown", action="store_true", help="print Markdown")
     add("--plot", type=Path, metavar="FILE.png", help="draw it (needs matplotlib)")

@@ -14,6 +14,9 @@ from bench.report import Table, core_table, growth_table, outcome_data, peers_ta
 from bench.rounds import Run, measure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from bench.cases import Case, Named
     from bench.contest import Contest, Contested
     from bench.measure import Ruler
@@ -36,6 +39,7 @@ class Report:
     data: dict[str, object] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     contests: list[Contested] = field(default_factory=list)
+    draw: Callable[[Path], None] | None = None  # if it has a picture of its own
 
     @property
     def failed(self) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from asyncmachine import Event, Machine, State, pipe
-from asyncmachine.threads import one_thread, run_background, run_elsewhere
+from asyncmachine.threads import one_thread, run_aside, run_background, run_elsewhere
 from tests.races import PATIENCE, Gate, outcome, start, switching_often, together
 
 
@@ -257,14 +257,14 @@ def test_within_one_thread_all_is_done_there_and_in_order() -> None:
 
     def note_and_give_away() -> None:
         note("a")
-        run_elsewhere(partial(note, "c"))
+        run_aside(partial(note, "c"))
 
     with one_thread() as background:
-        run_elsewhere(note_and_give_away)
-        run_elsewhere(lambda: note("b"))
+        run_aside(note_and_give_away)
+        run_aside(lambda: note("b"))
         assert not done
         background.run()
-        run_elsewhere(lambda: note("d"))
+        run_aside(lambda: note("d"))
         assert len(done) == 3
     assert done == [(name, threading.get_ident()) for name in "abcd"]
     assert not run_background()
@@ -295,7 +295,7 @@ def test_what_waits_when_one_thread_ends_with_an_error_is_done_elsewhere() -> No
 
     def give_away_and_fail() -> None:
         with one_thread():
-            run_elsewhere(done.set)
+            run_aside(done.set)
             int("none")
 
     with pytest.raises(ValueError, match="none"):
@@ -308,8 +308,8 @@ def test_an_error_in_what_waits_is_told_and_stops_nothing(monkeypatch: pytest.Mo
     monkeypatch.setattr(threading, "excepthook", lambda args: told.append(args.exc_type))
     done: list[int] = []
     with one_thread():
-        run_elsewhere(lambda: 1 // 0)
-        run_elsewhere(lambda: done.append(1))
+        run_aside(lambda: 1 // 0)
+        run_aside(lambda: done.append(1))
     assert (told, done) == ([ZeroDivisionError], [1])
 
 

@@ -14,13 +14,14 @@ from asyncmachine.tools.command import Command, CommandError
 from asyncmachine.tools.connecting import CONNECT
 from asyncmachine.tools.inspection import INSPECT
 from asyncmachine.tools.serving import HOST, SERVE
+from asyncmachine.tools.simulating import SIM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS: Final[tuple[Command, ...]] = (INSPECT, SERVE, CONNECT, HOST)
+COMMANDS: Final[tuple[Command, ...]] = (INSPECT, SERVE, CONNECT, HOST, SIM)
 
 _DESCRIPTION: Final = """\
 Tools for asyncmachine, relational state machines for plain threaded Python.

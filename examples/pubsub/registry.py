@@ -1,0 +1,89 @@
+"""Who is in which topic: what hosts advertise, for some time, and others find."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+from asyncmachine import Machine, State, States
+
+if TYPE_CHECKING:
+    from asyncmachine import Event
+    from examples.pubsub.site import Site
+
+__all__ = ["Registry", "RegistryStates"]
+
+# How many hosts are found at a time, at most.
+MOST_FOUND: Final = 30
+
+_MULTI: Final = State(multi=True, require="Start")
+
+
+class RegistryStates(States):
+    """What a registry is asked; each is an event."""
+
+    Start = State()
+    Advertise = _MULTI
+    Withdraw = _MULTI
+    Find = _MULTI
+
+
+class Registry:
+    """The registry, on the first site; others reach it through their carriers.
+
+    Args:
+        site: where it is.
+        rng: picks among those that are found.
+
+    Attributes:
+        machine: the machine.
+
+    """
+
+    def __init__(self, site: Site, rng: Random | None = None) -> None:
+        self._site = site
+        self._rng = rng or Random(0)
+        # By topic and name of the host: its site, and when the entry ends.
+        self._entries: dict[str, dict[str, tuple[int, float]]] = {}
+        self.machine = Machine(RegistryStates, id="registry", handlers=self)
+        self.machine.add("Start")
+        site.seen_to["registry"] = self._asked
+
+    def _asked(self, args: dict[str, object]) -> None:
+        self.machine.add(str(args["ask"]), **args)
+
+    def Advertise_state(self, event: Event) -> None:
+        args = event.args
+        until = self._site.clock.now() + args["ttl"]
+        entries = self._entries.setdefault(args["topic"], {})
+        entries.pop(args["host"], None)
+        entries[args["host"]] = (args["site"], until)
+
+    def Withdraw_state(self, event: Event) -> None:
+        self._entries.get(event.args["topic"], {}).pop(event.args["host"], None)
+
+    def Find_state(self, event: Event) -> None:
+        """Send what is found back to where the question came from."""
+        now = self._site.clock.now()
+        entries = self._entries.get(event.args["topic"], {})
+        while entries:  # the oldest first
+            name = next(iter(entries))
+            if entries[name][1] > now:
+                break
+            del entries[name]
+        names = list(entries)
+        chosen = names if len(names) <= MOST_FOUND else self._rng.sample(names, MOST_FOUND)
+        found = [[name, entries[name][0]] for name in chosen if name != event.args["host"]]
+        self._site.send(
+            event.args["site"],
+            "found",
+            host=event.args["host"],
+            topic=event.args["topic"],
+            found=found,
+        )
+
+    def forget_site(self, number: int) -> None:
+        """Forget the hosts of a site that is gone; inside ``eval`` only."""
+        for entries in self._entries.values():
+            for name in [name for name, (site, _) in entries.items() if site == number]:
+                del entries[name]
