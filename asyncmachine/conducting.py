@@ -59,10 +59,11 @@ class Conducting(Changing):
     def _carry_out_directly(  # noqa: PLR0915 - spelled out, for calls cost most
         self, plan: Plan, args: dict[str, object], request: Mutation | None = None
     ) -> Result:
-        """Carry out a mutation that is requested now, with nobody but handlers to look at it.
+        """Carry out a mutation that comes now, with nobody but handlers to look at it.
 
-        It has no request yet, or one that was queued; who has taken that settles it. This is the hot function for plans with handlers. It spells out what `_carry_out`
-        and those below it do, for plans that are ``direct``.
+        It has no request yet, or one that was queued; who has taken that settles it. This
+        is the hot function for plans with handlers. It spells out what `_carry_out` and
+        those below it do, for plans that are ``direct``.
         """
         here = LOCAL.here
         if here.top is not None:

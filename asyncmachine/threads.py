@@ -23,7 +23,14 @@ from asyncmachine.oneshot import Sleeper
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Background", "background_here", "one_thread", "run_aside", "run_background", "run_elsewhere"]
+__all__ = [
+    "Background",
+    "background_here",
+    "one_thread",
+    "run_aside",
+    "run_background",
+    "run_elsewhere",
+]
 
 # How long a thread without work is kept, in seconds.
 KEPT: Final = 10.0

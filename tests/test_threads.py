@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -275,7 +276,7 @@ def test_within_one_thread_pipes_and_forks_need_no_other() -> None:
     seen: list[object] = []
     schema = {"Foo": State(multi=True)}
     machines = [Machine(schema, id=str(n)) for n in range(4)]
-    for source, target in zip(machines, machines[1:], strict=False):
+    for source, target in pairwise(machines):
         pipe(source, "Foo", target, "Foo")
 
     def fork(event: Event) -> None:

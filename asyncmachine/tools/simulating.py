@@ -13,7 +13,6 @@ from asyncmachine.tools.command import Command, CommandError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from types import FrameType
 
 __all__ = ["SIM"]
 
@@ -140,6 +139,8 @@ def _run(arguments: Namespace) -> int:
         steady=arguments.steady,
         log=arguments.log,
     )
+    if arguments.log:
+        _check_writable(Path(arguments.log))
     folder = None if arguments.report is None else _folder(arguments.report)
     console = Console()
     shown = {name: str(value) for name, value in settings._asdict().items()}
@@ -171,13 +172,21 @@ def _folder(name: str) -> Path:
     return folder
 
 
+def _check_writable(path: Path) -> None:
+    try:
+        with path.open("a"):
+            pass
+    except OSError as error:
+        raise CommandError(f"{path} can not be written: {error.strerror}") from error
+
+
 class _Interrupts:
     """Has the first Ctrl-C or SIGTERM end the run; the second one ends the process."""
 
     def __enter__(self) -> threading.Event:
         stop = threading.Event()
 
-        def end(number: int, frame: FrameType | None) -> None:
+        def end(*_: object) -> None:
             if stop.is_set():
                 sys.exit(130)
             stop.set()

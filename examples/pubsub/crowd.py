@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from asyncmachine import Machine, Tracer
-    from examples.pubsub.host import Delivery
+    from examples.pubsub.host import Delivery, Host
     from examples.pubsub.outcome import SlowHandler
     from examples.pubsub.settings import Settings
     from examples.pubsub.site import Site
@@ -49,6 +49,25 @@ class Stats(NamedTuple):
     streams: int = 0
     memory: int = 0
     mesh: tuple[int, ...] = ()
+
+    def plus(self, other: Stats) -> Stats:
+        """Give both together.
+
+        Example:
+            >>> Stats(frames=1, mesh=(6,)).plus(Stats(frames=2, mesh=(5,)))[::7]
+            (3, (6, 5))
+
+        """
+        return Stats(
+            self.frames + other.frames,
+            self.control_bytes + other.control_bytes,
+            self.payload_bytes + other.payload_bytes,
+            self.duplicates + other.duplicates,
+            self.transitions + other.transitions,
+            self.streams + other.streams,
+            self.memory + other.memory,
+            self.mesh + other.mesh,
+        )
 
 
 class Crowd:
@@ -145,32 +164,29 @@ class Crowd:
     def _forget_host(self, name: str) -> None:
         host = self._site.hosts.get(name)
         if host is not None:
-            done, before = host.counts, self._before
-            self._before = before._replace(
-                frames=before.frames + done.frames,
-                control_bytes=before.control_bytes + done.control_bytes,
-                payload_bytes=before.payload_bytes + done.payload_bytes,
-                duplicates=before.duplicates + done.duplicates,
-            )
+            self._before = self._before.plus(_done(host))
 
     def stats(self) -> Stats:
         """Give how the site is doing."""
         hosts = list(self._site.hosts.values())
-        before = self._before
-        return Stats(
-            before.frames + sum(host.counts.frames for host in hosts),
-            before.control_bytes + sum(host.counts.control_bytes for host in hosts),
-            before.payload_bytes + sum(host.counts.payload_bytes for host in hosts),
-            before.duplicates + sum(host.counts.duplicates for host in hosts),
-            sum(meter.transitions for meter in self._meters.values()),
-            sum(host.stream_count for host in hosts),
-            memory_of_this_process(),
-            tuple(chain.from_iterable(host.machine.eval(host.meshes) for host in hosts)),
+        total = self._before
+        for host in hosts:
+            total = total.plus(_done(host))
+        return total._replace(
+            transitions=sum(meter.transitions for meter in self._meters.values()),
+            streams=sum(host.stream_count for host in hosts),
+            memory=memory_of_this_process(),
+            mesh=tuple(chain.from_iterable(host.machine.eval(host.meshes) for host in hosts)),
         )
 
     def handlers(self) -> list[SlowHandler]:
         """Give what is known of all handlers."""
         return [each for meter in self._meters.values() for each in meter.handlers()]
+
+
+def _done(host: Host) -> Stats:
+    counts = host.counts
+    return Stats(counts.frames, counts.control_bytes, counts.payload_bytes, counts.duplicates)
 
 
 def memory_of_this_process() -> int:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from asyncmachine import Machine, State, States, group
+from examples.pubsub.args import args_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,17 +95,17 @@ class Discovery:
 
     def found(self, topic: str, peers: Sequence[tuple[str, int]]) -> None:
         """Take what the registry has found."""
-        self.machine.add("TopicDiscovered", topic=topic, peers=peers)
+        self.machine.add("TopicDiscovered", topic=topic, found=peers)
 
     # Advertising ------------------------------------------------------------------------------
 
     def AdvertisingTopic_state(self, event: Event) -> None:
-        topic = event.args["topic"]
+        topic = args_of(event)["topic"]
         self._topics[topic] = self._site.clock.now() + _TTL / 2
         self._ask("Advertise", topic, ttl=_TTL)
 
     def StopAdvertisingTopic_state(self, event: Event) -> None:
-        topic = event.args["topic"]
+        topic = args_of(event)["topic"]
         self._topics.pop(topic, None)
         self._looks.pop(topic, None)
         flow = self._flows.pop(topic, None)
@@ -154,8 +155,8 @@ class Discovery:
         return True
 
     def DiscoveringTopic_state(self, event: Event) -> None:
-        topic = event.args["topic"]
-        if event.args.get("lacking"):
+        topic = args_of(event)["topic"]
+        if args_of(event).get("lacking"):
             # Only the host knows, and it answers when it has time.
             self._host.machine.add("GetPeers", topic=topic, reply=partial(self._lack, topic))
         else:
@@ -167,7 +168,7 @@ class Discovery:
 
     def TopicDiscovered_state(self, event: Event) -> None:
         """Have the host connect to as many of the peers that were found as it lacks."""
-        topic, found = event.args["topic"], event.args["peers"]
+        topic, found = args_of(event)["topic"], args_of(event)["found"]
         flow = self._flows.get(topic)
         if flow is not None:
             flow.machine.add("BootstrapDelay")
@@ -180,15 +181,15 @@ class Discovery:
     # Bootstrapping ----------------------------------------------------------------------------
 
     def BootstrappingTopic_enter(self, event: Event) -> bool:
-        return event.args["topic"] not in self._flows
+        return args_of(event)["topic"] not in self._flows
 
     def BootstrappingTopic_state(self, event: Event) -> None:
-        topic, enough = event.args["topic"], event.args.get("enough", 1)
+        topic, enough = args_of(event)["topic"], args_of(event).get("enough", 1)
         flow = self._flows[topic] = _Flow(self, topic, enough)
         flow.machine.add("Start")
 
     def TopicBootstrapped_state(self, event: Event) -> None:
-        flow = self._flows.pop(event.args["topic"], None)
+        flow = self._flows.pop(args_of(event)["topic"], None)
         if flow is not None:
             flow.machine.dispose()
 

@@ -14,11 +14,12 @@ import msgspec
 
 from asyncmachine import Machine, State, States
 from asyncmachine.logs import log_warning
+from examples.pubsub.args import args_of
 from examples.pubsub.routers import Outbox
 from examples.pubsub.rpc import Message, Rpc, Sent, decode, decode_message, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from asyncmachine import Event
     from examples.pubsub.clock import Clock
@@ -201,11 +202,11 @@ class Host:
 
     def PeersPending_state(self, event: Event) -> None:
         """Connect to peers that were found for a topic, as far as it lacks any."""
-        topic, want = event.args["topic"], event.args["want"]
+        topic, want = args_of(event)["topic"], args_of(event)["want"]
         dialled = self._dialled.setdefault(topic, {})
         known = self._peers_of.get(topic, {})
         missing = want - len(known) - sum(peer not in known for peer in dialled)
-        for peer in event.args["peers"]:
+        for peer in args_of(event)["peers"]:
             if missing <= 0:
                 return
             if peer not in known and peer not in dialled and peer != self.name:
@@ -225,24 +226,24 @@ class Host:
 
     def PeerCloseStream_state(self, event: Event) -> None:
         """A peer has hung up."""
-        self._forget(event.args["peer"])
+        self._forget(args_of(event)["peer"])
 
     def PeerError_state(self, event: Event) -> None:
         """A peer has sent what is no frame: hang up."""
-        peer = event.args["peer"]
-        log_warning(self.name, f"{peer} has sent what is no frame: {event.args.get('error')}")
+        peer = args_of(event)["peer"]
+        log_warning(self.name, f"{peer} has sent what is no frame: {args_of(event).get('error')}")
         self.counts.invalid += 1
         self._forget(peer)
 
     def PeersDead_state(self, event: Event) -> None:
         """Peers are gone without a word."""
-        for peer in event.args["peers"]:
+        for peer in args_of(event)["peers"]:
             self._forget(peer)
 
     def BlacklistPeer_state(self, event: Event) -> None:
         """Have nothing to do with a peer any more."""
-        self._blacklist.add(event.args["peer"])
-        self._forget(event.args["peer"])
+        self._blacklist.add(args_of(event)["peer"])
+        self._forget(args_of(event)["peer"])
 
     def _forget(self, peer: str) -> None:
         stream = self._streams.pop(peer, None)
@@ -256,24 +257,24 @@ class Host:
     # Topics ---------------------------------------------------------------------------------
 
     def AddSubscription_state(self, event: Event) -> None:
-        topic = event.args["topic"]
+        topic = args_of(event)["topic"]
         self._subscriptions[topic] = self._subscriptions.get(topic, 0) + 1
         if self._uses(topic) == 1:
             self._join(topic)
 
     def RemoveSubscription_state(self, event: Event) -> None:
-        _drop(self._subscriptions, event.args["topic"])
-        self._leave_unused(event.args["topic"])
+        _drop(self._subscriptions, args_of(event)["topic"])
+        self._leave_unused(args_of(event)["topic"])
 
     def AddRelay_state(self, event: Event) -> None:
-        topic = event.args["topic"]
+        topic = args_of(event)["topic"]
         self._relays[topic] = self._relays.get(topic, 0) + 1
         if self._uses(topic) == 1:
             self._join(topic)
 
     def RemoveRelay_state(self, event: Event) -> None:
-        _drop(self._relays, event.args["topic"])
-        self._leave_unused(event.args["topic"])
+        _drop(self._relays, args_of(event)["topic"])
+        self._leave_unused(args_of(event)["topic"])
 
     def _uses(self, topic: str) -> int:
         return self._subscriptions.get(topic, 0) + self._relays.get(topic, 0)
@@ -292,35 +293,35 @@ class Host:
 
     def AnnouncingTopic_enter(self, event: Event) -> bool:
         # Another call may have changed that meanwhile.
-        return event.args["subscribed"] == (self._uses(event.args["topic"]) > 0)
+        return args_of(event)["subscribed"] == (self._uses(args_of(event)["topic"]) > 0)
 
     def AnnouncingTopic_state(self, event: Event) -> None:
-        rpc = Rpc(subscriptions=[(event.args["topic"], event.args["subscribed"])])
+        rpc = Rpc(subscriptions=[(args_of(event)["topic"], args_of(event)["subscribed"])])
         for stream in self._streams.values():
             self._send(stream, rpc)
         event.machine.add("TopicAnnounced", **event.args)
 
     def AddValidator_state(self, event: Event) -> None:
-        self._validators[event.args["topic"]] = event.args["validator"]
+        self._validators[args_of(event)["topic"]] = args_of(event)["validator"]
 
     def RemoveValidator_state(self, event: Event) -> None:
-        self._validators.pop(event.args["topic"], None)
+        self._validators.pop(args_of(event)["topic"], None)
 
     # Messages -------------------------------------------------------------------------------
 
     def PublishMessage_state(self, event: Event) -> None:
-        topic, now = event.args["topic"], self._clock.now()
+        topic, now = args_of(event)["topic"], self._clock.now()
         self._number += 1
-        message = Message(self.name, self._number, topic, event.args["data"], now)
+        message = Message(self.name, self._number, topic, args_of(event)["data"], now)
         body = encode(message)
         signature = b"" if self._identity is None else self._identity.sign(body)
-        sent = Sent(event.args["id"], 0, body, signature)
+        sent = Sent(args_of(event)["id"], 0, body, signature)
         self._seen[sent.id] = now
         self._accept(sent, message, now)
         self._pass_on(sent, message, None, now)
 
     def IncomingRPC_state(self, event: Event) -> None:
-        peer, frame = event.args["peer"], event.args["rpc"]
+        peer, frame = args_of(event)["peer"], args_of(event)["rpc"]
         if peer in self._blacklist:
             return
         if not frame:
@@ -380,7 +381,11 @@ class Host:
 
     def MessageValid_state(self, event: Event) -> None:
         """Deliver a message here, and pass it on."""
-        peer, sent, message = event.args["peer"], event.args["sent"], event.args["message"]
+        peer, sent, message = (
+            args_of(event)["peer"],
+            args_of(event)["sent"],
+            args_of(event)["message"],
+        )
         now = self._clock.now()
         self.router.delivered(peer, message.topic, sent.id, now)
         self._accept(sent, message, now)
@@ -388,10 +393,10 @@ class Host:
 
     def MessageInvalid_state(self, event: Event) -> None:
         """Drop a message; another one of this id may still be the true one."""
-        sent, message = event.args["sent"], event.args["message"]
+        sent, message = args_of(event)["sent"], args_of(event)["message"]
         self.counts.invalid += 1
         self._seen.pop(sent.id, None)
-        self.router.rejected(event.args["peer"], message.topic, sent.id, self._clock.now())
+        self.router.rejected(args_of(event)["peer"], message.topic, sent.id, self._clock.now())
 
     def _is_valid(self, sent: Sent, message: Message) -> bool:
         if not sent.id.startswith(f"{message.author}/"):
@@ -445,12 +450,14 @@ class Host:
 
     def GetPeers_state(self, event: Event) -> None:
         """Call ``reply`` with the peers, of one topic if it is given."""
-        topic = event.args.get("topic")
-        event.args["reply"](list(self._streams if topic is None else self._peers_of.get(topic, ())))
+        topic = args_of(event).get("topic")
+        args_of(event)["reply"](
+            list(self._streams if topic is None else self._peers_of.get(topic, ()))
+        )
 
     def GetTopics_state(self, event: Event) -> None:
         """Call ``reply`` with the topics that this host is in."""
-        event.args["reply"](list(self._subscriptions))
+        args_of(event)["reply"](list(self._subscriptions))
 
     def peers_in(self, topic: str) -> tuple[str, ...]:
         """Give the peers that are known to be in a topic; inside handlers or ``eval`` only."""

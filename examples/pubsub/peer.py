@@ -10,6 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from asyncmachine import Machine, State, States, group
+from examples.pubsub.args import args_of
 from examples.pubsub.discovery import Discovery
 from examples.pubsub.identity import identity_of
 
@@ -106,40 +107,40 @@ class Peer:
     # Topics ---------------------------------------------------------------------------------
 
     def JoiningTopic_enter(self, event: Event) -> bool:
-        topic = event.args["topic"]
+        topic = args_of(event)["topic"]
         return topic not in self._joining and topic not in self._joined
 
     def JoiningTopic_state(self, event: Event) -> None:
         """Subscribe, advertise, and look for peers, unless it is the first one there."""
-        topic = event.args["topic"]
+        topic = args_of(event)["topic"]
         assert self._host is not None
         assert self._discovery is not None
         self._joining[topic] = None
         self._host.machine.add("AddSubscription", topic=topic)
         self._discovery.machine.add("AdvertisingTopic", topic=topic)
-        if event.args["alone"]:
+        if args_of(event)["alone"]:
             self.machine.add("TopicJoined", topic=topic)
         else:
             self._discovery.machine.add("BootstrappingTopic", topic=topic)
 
     def _bootstrapped(self, event: Event) -> None:
-        self.machine.add("TopicJoined", topic=event.args["topic"])
+        self.machine.add("TopicJoined", topic=args_of(event)["topic"])
 
     def TopicJoined_enter(self, event: Event) -> bool:
-        return event.args["topic"] in self._joining
+        return args_of(event)["topic"] in self._joining
 
     def TopicJoined_state(self, event: Event) -> None:
-        topic = event.args["topic"]
+        topic = args_of(event)["topic"]
         del self._joining[topic]
         self._joined[topic] = None
         event.machine.add("FwdToSim", what="told", of="joined", peer=self.name, topic=topic)
 
     def LeavingTopic_enter(self, event: Event) -> bool:
-        topic = event.args["topic"]
+        topic = args_of(event)["topic"]
         return topic in self._joining or topic in self._joined
 
     def LeavingTopic_state(self, event: Event) -> None:
-        topic = event.args["topic"]
+        topic = args_of(event)["topic"]
         self._joining.pop(topic, None)
         self._joined.pop(topic, None)
         assert self._host is not None
@@ -148,7 +149,7 @@ class Peer:
         event.machine.add("TopicLeft", topic=topic)
 
     def TopicLeft_state(self, event: Event) -> None:
-        topic = event.args["topic"]
+        topic = args_of(event)["topic"]
         event.machine.add("FwdToSim", what="told", of="left", peer=self.name, topic=topic)
 
     def _stop_advertising(self, topic: str) -> None:
@@ -158,10 +159,10 @@ class Peer:
     # Messages -------------------------------------------------------------------------------
 
     def SendingMsgs_enter(self, event: Event) -> bool:
-        return event.args["topic"] in self._joined
+        return args_of(event)["topic"] in self._joined
 
     def SendingMsgs_state(self, event: Event) -> None:
-        args = event.args
+        args = args_of(event)
         assert self._host is not None
         now = self._site.clock.now()
         for message_id in args["ids"]:
@@ -171,10 +172,10 @@ class Peer:
                 id=message_id,
                 data=f"{self.name} {now:.6f}".encode(),
             )
-        event.machine.add("MsgsSent", topic=args["topic"], ids=args["ids"], sent=now)
+        event.machine.add("MsgsSent", topic=args["topic"], ids=args["ids"], when=now)
 
     def MsgsSent_state(self, event: Event) -> None:
-        args = event.args
+        args = args_of(event)
         event.machine.add(
             "FwdToSim",
             what="told",
@@ -182,5 +183,5 @@ class Peer:
             peer=self.name,
             topic=args["topic"],
             ids=args["ids"],
-            sent=args["sent"],
+            when=args["when"],
         )

@@ -6,6 +6,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from asyncmachine import Machine, State, States
+from examples.pubsub.args import args_of
 
 if TYPE_CHECKING:
     from asyncmachine import Event
@@ -53,19 +54,19 @@ class Registry:
         self.machine.add(str(args["ask"]), **args)
 
     def Advertise_state(self, event: Event) -> None:
-        args = event.args
+        args = args_of(event)
         until = self._site.clock.now() + args["ttl"]
         entries = self._entries.setdefault(args["topic"], {})
         entries.pop(args["host"], None)
         entries[args["host"]] = (args["site"], until)
 
     def Withdraw_state(self, event: Event) -> None:
-        self._entries.get(event.args["topic"], {}).pop(event.args["host"], None)
+        self._entries.get(args_of(event)["topic"], {}).pop(args_of(event)["host"], None)
 
     def Find_state(self, event: Event) -> None:
         """Send what is found back to where the question came from."""
         now = self._site.clock.now()
-        entries = self._entries.get(event.args["topic"], {})
+        entries = self._entries.get(args_of(event)["topic"], {})
         while entries:  # the oldest first
             name = next(iter(entries))
             if entries[name][1] > now:
@@ -73,12 +74,12 @@ class Registry:
             del entries[name]
         names = list(entries)
         chosen = names if len(names) <= MOST_FOUND else self._rng.sample(names, MOST_FOUND)
-        found = [[name, entries[name][0]] for name in chosen if name != event.args["host"]]
+        found = [[name, entries[name][0]] for name in chosen if name != args_of(event)["host"]]
         self._site.send(
-            event.args["site"],
+            args_of(event)["site"],
             "found",
-            host=event.args["host"],
-            topic=event.args["topic"],
+            host=args_of(event)["host"],
+            topic=args_of(event)["topic"],
             found=found,
         )
 

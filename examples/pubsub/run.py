@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import ExitStack
+from functools import reduce
+from pathlib import Path
 from random import Random
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Final, Protocol
@@ -21,7 +23,6 @@ from examples.pubsub.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from asyncmachine import Machine, Tracer
     from examples.pubsub.clock import Clock
@@ -99,7 +100,6 @@ class Running:
         self._tracers: tuple[Tracer, ...] = () if self._log is None else (self._log,)
         self._meters = {kind: Meter(kind) for kind in ("sim", "topic", "registry")}
         self._samples: list[Sample] = []
-        self._seen_latencies = 0
         latency = None
         if settings.virtual:
             rng = Random(f"{settings.seed}/latency")
@@ -126,7 +126,7 @@ class Running:
     def _opened_log(self) -> TransitionLog | None:
         if not self.settings.log:
             return None
-        file = self._stack.enter_context(open(self.settings.log, "w", encoding="utf-8"))
+        file = self._stack.enter_context(Path(self.settings.log).open("w", encoding="utf-8"))  # noqa: SIM115 - the stack closes it
         return TransitionLog(file, self.clock)
 
     def _observe(self, machine: Machine, kind: str) -> None:
@@ -151,8 +151,7 @@ class Running:
 
     def _take_sample(self) -> None:
         sim, check, now = self.sim, self.sim.check, self.clock.now()
-        sites = self.stats()
-        total = Stats(*(sum(each[i] for each in sites) for i in range(7)))  # type: ignore[misc]
+        total = reduce(Stats.plus, self.stats(), Stats())
         sample = Sample(
             now,
             len(sim.peers),
@@ -171,14 +170,12 @@ class Running:
             total.payload_bytes,
             total.transitions + sum(meter.transitions for meter in self._meters.values()),
             total.memory,
-            tuple(degree for each in sites for degree in each.mesh),
+            total.mesh,
         )
         self._samples.append(sample)
         if self._view is not None:
-            fresh = check.latencies[self._seen_latencies :]
-            self._seen_latencies = len(check.latencies)
             progress = min(now / self.settings.duration, 1.0)
-            self._view.update(sample, self.handlers()[:8], fresh, progress)
+            self._view.update(sample, self.handlers()[:8], check.latencies, progress)
 
     # The run --------------------------------------------------------------------------------
 
@@ -190,6 +187,7 @@ class Running:
             try:
                 self.begin()
                 finished = self.live()
+                self._take_sample()
             except KeyboardInterrupt:
                 pass
             finally:
@@ -299,8 +297,3 @@ class _Walled(_Here):
     def end(self) -> None:
         self._wall.close()
         super().end()
-
-
-def log_path(folder: Path) -> Path:
-    """Where the log of a run goes that is reported in a folder."""
-    return folder / "transitions.log"

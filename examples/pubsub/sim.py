@@ -9,9 +9,10 @@ last time that it was accepted.
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypedDict, cast
 
 from asyncmachine import Machine, State, States
+from examples.pubsub.args import args_of
 from examples.pubsub.topics import PEAK, Topic, topic_name
 from examples.pubsub.verification import Verification
 
@@ -91,6 +92,21 @@ class PeerKnown(NamedTuple):
     site: int
     topics: dict[str, None]
     friends: dict[str, None]
+
+
+class _Chosen(TypedDict, total=False):
+    """What the enter handler of an action has chosen for what comes then."""
+
+    peer: str
+    topic: str
+    joins: tuple[Topic, list[str]]
+    join: tuple[str, Topic]
+    friends: tuple[str, str]
+    message: tuple[Topic, str]
+
+
+def _chosen(event: Event) -> _Chosen:
+    return cast("_Chosen", event.transition.data)
 
 
 class World(Protocol):
@@ -202,12 +218,12 @@ class Simulator:
         """Keep nine in ten of those that there may be."""
         if len(self.peers) <= self._settings.peers * 0.9:
             return False
-        event.transition.data["peer"] = self._rng.choice(list(self.peers))
+        _chosen(event)["peer"] = self._rng.choice(list(self.peers))
         return True
 
     def RemovePeer_state(self, event: Event) -> None:
         self._done(event)
-        self._stop_peer(str(event.transition.data["peer"]), crash=False)
+        self._stop_peer(_chosen(event)["peer"], crash=False)
 
     def _stop_peer(self, name: str, *, crash: bool) -> None:
         known = self._forget_peer(name)
@@ -284,12 +300,12 @@ class Simulator:
     def RemoveTopic_enter(self, event: Event) -> bool:
         if not self.topics:
             return False
-        event.transition.data["topic"] = self._rng.choice(list(self.topics))
+        _chosen(event)["topic"] = self._rng.choice(list(self.topics))
         return True
 
     def RemoveTopic_state(self, event: Event) -> None:
         self._done(event)
-        topic = self.topics.pop(str(event.transition.data["topic"]))
+        topic = self.topics.pop(_chosen(event)["topic"])
         for name in [*topic.members, *topic.coming]:
             known = self.peers[name]
             known.topics.pop(topic.name, None)
@@ -306,12 +322,12 @@ class Simulator:
         many = min(_AT_A_PEAK, self._room_in(topic), len(free))
         if many <= 0:
             return False
-        event.transition.data["joins"] = (topic, self._rng.sample(free, many))
+        _chosen(event)["joins"] = (topic, self._rng.sample(free, many))
         return True
 
     def PeakRandTopic_state(self, event: Event) -> None:
         self._done(event)
-        topic, names = event.transition.data["joins"]  # type: ignore[misc]  # from enter
+        topic, names = _chosen(event)["joins"]
         for name in names:
             self._join(name, topic)
 
@@ -322,13 +338,13 @@ class Simulator:
         for _ in range(_TRIES):
             name, topic = self._rng.choice(peers), self._rng.choice(topics)
             if self._may_join(name, topic):
-                event.transition.data["join"] = (name, topic)
+                _chosen(event)["join"] = (name, topic)
                 return True
         return False
 
     def JoinRandomTopic_state(self, event: Event) -> None:
         self._done(event)
-        name, topic = event.transition.data["join"]  # type: ignore[misc]  # from enter
+        name, topic = _chosen(event)["join"]
         self._join(name, topic)
 
     def JoinFriendsTopic_enter(self, event: Event) -> bool:
@@ -340,7 +356,7 @@ class Simulator:
             theirs = [self.topics[each] for each in self.peers[friend].topics]
             fitting = [topic for topic in theirs if self._may_join(name, topic)]
             if fitting:
-                event.transition.data["join"] = (name, self._rng.choice(fitting))
+                _chosen(event)["join"] = (name, self._rng.choice(fitting))
                 return True
         return False
 
@@ -360,14 +376,14 @@ class Simulator:
                 and len(second.friends) < _MOST_FRIENDS
                 and first.topics
             ):
-                event.transition.data["friends"] = (one, other)
+                _chosen(event)["friends"] = (one, other)
                 return True
         return False
 
     def AddRandomFriend_state(self, event: Event) -> None:
         """Make them friends; the other one joins a topic of the first, if it has room."""
         self._done(event)
-        one, other = event.transition.data["friends"]  # type: ignore[misc]  # from enter
+        one, other = _chosen(event)["friends"]
         first = self.peers[one]
         first.friends[other] = None
         self.peers[other].friends[one] = None
@@ -395,7 +411,7 @@ class Simulator:
         if not topics or (self._settings.steady and not self._all_there()):
             return False
         topic = self._rng.choice(topics)
-        event.transition.data["message"] = (topic, self._rng.choice(list(topic.members)))
+        _chosen(event)["message"] = (topic, self._rng.choice(list(topic.members)))
         return True
 
     def _all_there(self) -> bool:
@@ -403,7 +419,7 @@ class Simulator:
 
     def MsgRandomTopic_state(self, event: Event) -> None:
         self._done(event)
-        topic, name = event.transition.data["message"]  # type: ignore[misc]  # from enter
+        topic, name = _chosen(event)["message"]
         self.send_messages(topic, name, _MESSAGES)
 
     def send_messages(self, topic: Topic, name: str, many: int) -> list[str]:
@@ -429,14 +445,14 @@ class Simulator:
     # What is told ---------------------------------------------------------------------------
 
     def PeerTold_state(self, event: Event) -> None:
-        args = event.args
+        args = args_of(event)
         of = args["of"]
         if of == "received":
             for message, receiver, hops, latency in args["rows"]:
                 self.check.arrived(message, receiver, hops, latency)
         elif of == "sent":
             for message in args["ids"]:
-                self.check.sent(message, args["sent"])
+                self.check.sent(message, args["when"])
         elif of == "ready":
             self._is_ready(args["peer"])
         elif of == "joined":
@@ -462,7 +478,7 @@ class Simulator:
 
     def SiteLost_state(self, event: Event) -> None:
         """Do without the peers of a site that has died."""
-        site: int = event.args["site"]
+        site: int = args_of(event)["site"]
         self._coming = {name: where for name, where in self._coming.items() if where != site}
         gone: Sequence[str] = [name for name, each in self.peers.items() if each.site == site]
         for name in gone:

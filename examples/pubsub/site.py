@@ -189,7 +189,7 @@ class Site:
     def Arrived_state(self, event: Event) -> None:
         # Not here: this thread has more to read, and the machines have one of their own.
         args = dict(event.args)
-        self.clock.call_soon(lambda: self.seen_to[args["what"]](args))
+        self.clock.call_soon(lambda: self.seen_to[str(args["what"])](args))
 
     def _rpc(self, args: dict[str, object]) -> None:
         host = self.hosts.get(str(args["to"]))

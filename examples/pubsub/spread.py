@@ -10,10 +10,11 @@ from __future__ import annotations
 import threading
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict, cast
 
 from asyncmachine import pipe
 from asyncmachine.net import Network
+from examples.pubsub.args import args_of
 from examples.pubsub.clock import WallClock
 from examples.pubsub.crowd import Crowd, Stats, memory_of_this_process
 from examples.pubsub.outcome import SlowHandler
@@ -30,6 +31,17 @@ __all__ = ["Spread", "make_site"]
 
 # How often a site tells how it is doing, in seconds.
 _REPORTING: Final = 1.0
+
+_Counts: TypeAlias = tuple[int, int, int, int, int, int, int]
+
+
+class _Report(TypedDict):
+    """How a site is doing, as it travels."""
+
+    site: int
+    stats: list[int | list[int]]
+    handlers: list[tuple[str, str, int, float, float]]
+
 
 # The sites of this process; a machine alone would not keep them.
 _sites: list[_Remote] = []
@@ -131,10 +143,11 @@ class Spread(Running):
         self.sim.machine.add("PeerTold", **args)
 
     def _reported(self, args: dict[str, object]) -> None:
-        number: int = args["site"]  # type: ignore[assignment]  # it is
-        *counts, mesh = args["stats"]  # type: ignore[misc]  # as it was packed
-        self._stats[number] = Stats(*counts, mesh=tuple(mesh))
-        self._handlers[number] = [SlowHandler(*each) for each in args["handlers"]]  # type: ignore[attr-defined]
+        report = cast("_Report", args)
+        number = report["site"]
+        *counts, mesh = report["stats"]
+        self._stats[number] = Stats(*cast("_Counts", counts), tuple(cast("list[int]", mesh)))
+        self._handlers[number] = [SlowHandler(*each) for each in report["handlers"]]
 
     def stats(self) -> list[Stats]:
         return [Stats(memory=memory_of_this_process()), self._gone, *self._stats.values()]
@@ -186,15 +199,15 @@ class Spread(Running):
 
     def _died(self, event: Event) -> None:
         """Have everybody do without a site."""
-        number = event.args["process"] + 1
+        number = args_of(event)["process"] + 1
         if number not in self._living or not self.sim.machine.is_active("Start"):
             return
         self._living.remove(number)
         done = self._stats.pop(number, Stats())
         # What it has done stays done; its streams, memory and meshes are gone.
-        self._gone = Stats(*(a + b for a, b in zip(self._gone[:5], done[:5], strict=True)))
+        self._gone = self._gone.plus(done._replace(streams=0, memory=0, mesh=()))
         now = self.clock.now()
-        self.deaths.append((now, f"process {number}, exit code {event.args['exitcode']}"))
+        self.deaths.append((now, f"process {number}, exit code {args_of(event)['exitcode']}"))
         self.sim.machine.add("SiteLost", site=number)
         self.registry.machine.eval(partial(self.registry.forget_site, number))
         self.site.lose(number)
