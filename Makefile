@@ -27,9 +27,9 @@ export MPLBACKEND := Agg
 help: ## say what there is (the default)
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
 
-demo: $(FOR_DEMO) ## process some real files, one machine a file, several at a time
+demo: $(FOR_DEMO) ## watch a network of peers over two processes for half a minute, with a report
 	@rm -rf build/demo
-	$(BIN)/python -m examples.file_processing --output build/demo *.md LICENSE Makefile pyproject.toml setup.cfg asyncmachine/m*.py
+	$(BIN)/am sim --processes 2 --peers 40 --duration 30 --report build/demo
 
 test: lint types interleavings unit ## everything that has to pass, as CI runs it
 

@@ -245,6 +245,7 @@ class Conducting(Changing):
 
     def _conduct_watched(self, tx: Transition) -> Result:
         """Carry it out, or go on with it where the transition's ``step`` says."""
+        more = tx.more
         if tx.moment is None:
             if not tx.accepted:
                 if self._narrator is not None:
@@ -255,28 +256,30 @@ class Conducting(Changing):
                 return refusal
             self._advance(tx.plan, tx)
             self._expire(tx.plan)
-            tx.more.step = 0
+            more.step = 0
             if self._narrator is not None:
                 self._narrator.changed(tx)
         final = tx.plan.final
-        while tx.more.step < len(final):
-            self._call_watched(tx, *final[tx.more.step])
-            tx.more.step += 1
+        while more.step < len(final):
+            name, number = final[more.step]
+            self._call_watched(tx, name, number)
+            more.step += 1
         self._settle(tx)
         return EXECUTED
 
     def _negotiate_watched(self, tx: Transition) -> Result | None:
-        while tx.more.step < len(tx.plan.negotiation):
-            name, number = tx.plan.negotiation[tx.more.step]
+        more = tx.more
+        while more.step < len(tx.plan.negotiation):
+            name, number = tx.plan.negotiation[more.step]
             verdict = self._call_watched(tx, name, number)
-            tx.more.step += 1
+            more.step += 1
             if verdict is False and number >= 0:
                 if self._tracers is not None and self._tracers.wants_steps:
                     tx.steps.append(Step("veto", "", name))
                 refusal = self._vetoed(tx, name, number)
                 if refusal is not None:
                     return refusal
-                tx.more.step = 0  # an auto state less: ask again
+                more.step = 0  # an auto state less: ask again
         return None
 
     def _call_watched(self, tx: Transition, name: str, number: int) -> object:
@@ -315,14 +318,15 @@ class Conducting(Changing):
         """Tell all listeners to one name, those that have not been told yet."""
         patience = self.handler_timeout if self.handler_timeout is not None else LISTENER_PATIENCE
         listeners = self._bound.listeners[event.name]
-        while tx.more.heard < len(listeners):
-            call = listeners[tx.more.heard]
+        more = tx.more
+        while more.heard < len(listeners):
+            call = listeners[more.heard]
             try:
                 self._call_in_time(tx, event, call, -1, patience)
             except Exception:  # noqa: BLE001 - it is the user's code
                 log_exception("error in a listener to %s of %s", event.name, self.id)
-            tx.more.heard += 1
-        tx.more.heard = 0
+            more.heard += 1
+        more.heard = 0
 
     def _call_in_time(
         self, tx: Transition, event: Event, call: Handler, number: int, timeout: float | None

@@ -129,6 +129,16 @@ def _measure(options: argparse.Namespace, ruler: Ruler) -> Report:
 
 
 def _run_pubsub(options: argparse.Namespace, ruler: Ruler) -> Report:
+    if options.scale:
+        from bench.pubsub_scale import Reach, scale
+
+        usual_reach = Reach((30, 200), (1, 2), 12.0) if options.quick else Reach()
+        reach = Reach(
+            options.hosts or usual_reach.hosts,
+            options.processes or usual_reach.processes,
+            options.seconds or usual_reach.seconds,
+        )
+        return scale(reach, ruler, Progress(quiet=options.quiet))
     usual = pubsub.QUICK if options.quick else pubsub.FULL
     extent = pubsub.Extent(
         hosts=options.hosts or usual.hosts,
@@ -224,6 +234,23 @@ def _add_pubsub(parser: argparse.ArgumentParser) -> None:
         help=f"runs of each side and point (default: {full.runs})",
     )
     add("--quick", action="store_true", help=f"the corners only, with {quick.runs} runs")
+    add(
+        "--scale",
+        action="store_true",
+        help="instead: gossip on many hosts over processes, ten virtual minutes, a process killed",
+    )
+    add(
+        "--processes",
+        type=pubsub.numbers(1),
+        metavar="N,N",
+        help="with --scale: how many processes (default: 1,2,4)",
+    )
+    add(
+        "--seconds",
+        type=_positive,
+        metavar="N",
+        help="with --scale: how long each run lasts (default: 30)",
+    )
     _add_output(parser)
 
 

@@ -35,10 +35,14 @@ examples:
   python -m bench pubsub --quick                        the corners only, in a minute
   python -m bench pubsub --hosts 20 --messages 60,100   these points
   python -m bench pubsub --json p.json --plot p.png     everything measured, and a picture
+  python -m bench pubsub --scale                        gossip, up to 1,000 hosts, in ten minutes
   python -m bench pubsub --markdown                     as it stands in docs/performance.md
 """
 # What --list tells.
-CASES: Final = {"simple-discovery": "hosts find each other, and every message reaches all"}
+CASES: Final = {
+    "simple-discovery": "hosts find each other, and every message reaches all",
+    "scale": "gossip on many hosts over processes (--scale)",
+}
 
 
 @dataclass(frozen=True, slots=True)

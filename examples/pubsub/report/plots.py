@@ -249,7 +249,7 @@ def hops(outcome: Outcome) -> Figure:
         labels = [_percent(times / total) for _, times in counted]
         axes.bar_label(bars, labels, padding=3, color=INK.light, fontsize=_SMALL)
     axes.margins(y=0.12)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=14))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=14, min_n_ticks=1))
     axes.yaxis.set_major_formatter("{x:,g}")
     axes.set_xlabel("hops from author to receiver")
     axes.set_ylabel("deliveries")
