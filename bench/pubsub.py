@@ -36,7 +36,7 @@ examples:
   python -m bench pubsub --hosts 20 --messages 60,100   these points
   python -m bench pubsub --json p.json --plot p.png     everything measured, and a picture
   python -m bench pubsub --scale                        gossip, up to 1,000 hosts, in ten minutes
-  python -m bench pubsub --markdown                     as it stands in docs/performance.md
+  python -m bench pubsub --markdown                     as it stands in docs/case-study.md
 """
 # What --list tells.
 CASES: Final = {

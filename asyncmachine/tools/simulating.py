@@ -89,14 +89,13 @@ def _check(arguments: Namespace) -> None:
     for name, value in least.items():
         if getattr(arguments, name) < value:
             raise CommandError(f"--{name} has to be {value} or more")
-    for name in ("duration", "speed", "fail", "deadline"):
+    for name in ("duration", "deadline", "speed", "fail", "kill_process"):
         value = getattr(arguments, name)
-        if (
-            not math.isfinite(value)
-            or value < 0
-            or (not value and name in ("duration", "deadline"))
-        ):
-            raise CommandError(f"--{name} has to be a number above 0, not {value:g}")
+        some = name in ("duration", "deadline")  # none of it makes no sense
+        if value is None or (math.isfinite(value) and (value > 0 if some else value >= 0)):
+            continue
+        wanted = "above 0" if some else "of 0 or more"
+        raise CommandError(f"--{name.replace('_', '-')} has to be a number {wanted}, not {value:g}")
     if arguments.processes and arguments.speed != 1:
         raise CommandError("virtual time runs in one process: leave out --processes or --speed")
     if arguments.kill_process is not None and arguments.processes < 2:
@@ -122,8 +121,8 @@ def _run(arguments: Namespace) -> int:
     if arguments.router not in ROUTERS:
         from asyncmachine.errors import hint
 
-        near = hint(arguments.router, ROUTERS)
-        raise CommandError(f"there is no router {arguments.router!r}{near or f': {ROUTERS}'}")
+        near = hint(arguments.router, ROUTERS) or f"; there is {', '.join(ROUTERS)}"
+        raise CommandError(f"there is no router {arguments.router!r}{near}")
     settings = Settings(
         peers=arguments.peers,
         topics=arguments.topics,
@@ -168,7 +167,7 @@ def _folder(name: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CommandError(f"no report can be written to {name}: {error.strerror}") from error
+        raise CommandError(f"--report {name} can not be written: {error.strerror}") from error
     return folder
 
 
@@ -177,7 +176,7 @@ def _check_writable(path: Path) -> None:
         with path.open("a"):
             pass
     except OSError as error:
-        raise CommandError(f"{path} can not be written: {error.strerror}") from error
+        raise CommandError(f"--log {path} can not be written: {error.strerror}") from error
 
 
 class _Interrupts:

@@ -104,10 +104,12 @@ class VirtualClock:
             while (time := self._agenda.next_time) is not None and time <= until:
                 if not keep_on(time):
                     return
+                if self._agenda.next_time != time:
+                    continue  # it has been taken back
                 self._now = time
                 self._agenda.pop().call()
                 background.run()
-            self._now = until
+            self._now = max(self._now, until)
 
 
 class WallClock:

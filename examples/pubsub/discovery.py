@@ -170,6 +170,8 @@ class Discovery:
         """Have the host connect to as many of the peers that were found as it lacks."""
         topic, found = args_of(event)["topic"], args_of(event)["found"]
         flow = self._flows.get(topic)
+        if flow is None and topic not in self._topics:
+            return  # it was left meanwhile
         if flow is not None:
             flow.machine.add("BootstrapDelay")
         for name, site in found:

@@ -161,6 +161,7 @@ class Host:
         self._dialled: dict[str, dict[str, None]] = {}  # by topic that they were found for
         self._validators: dict[str, Callable[[Message], bool]] = {}
         self._seen: dict[str, float] = {}  # oldest first
+        self._checking: dict[str, list[tuple[bytes, bytes]]] = {}  # what claims to be a message
         self._outbox = Outbox()
         self.machine = Machine(HostStates, id=name, handlers=self)
         self.machine.bind({f"{phase}_state": self._phase for phase in router.phases})
@@ -209,7 +210,9 @@ class Host:
         for peer in args_of(event)["peers"]:
             if missing <= 0:
                 return
-            if peer not in known and peer not in dialled and peer != self.name:
+            if peer in known or peer in dialled or peer in self._blacklist:
+                continue
+            if peer != self.name:
                 dialled[peer] = None
                 missing -= 1
                 self._greet(peer, outbound=True)
@@ -226,7 +229,7 @@ class Host:
 
     def PeerCloseStream_state(self, event: Event) -> None:
         """A peer has hung up."""
-        self._forget(args_of(event)["peer"])
+        self._forget(args_of(event)["peer"], farewell=False)
 
     def PeerError_state(self, event: Event) -> None:
         """A peer has sent what is no frame: hang up."""
@@ -238,18 +241,18 @@ class Host:
     def PeersDead_state(self, event: Event) -> None:
         """Peers are gone without a word."""
         for peer in args_of(event)["peers"]:
-            self._forget(peer)
+            self._forget(peer, farewell=False)
 
     def BlacklistPeer_state(self, event: Event) -> None:
         """Have nothing to do with a peer any more."""
         self._blacklist.add(args_of(event)["peer"])
         self._forget(args_of(event)["peer"])
 
-    def _forget(self, peer: str) -> None:
+    def _forget(self, peer: str, *, farewell: bool = True) -> None:
         stream = self._streams.pop(peer, None)
         if stream is None:
             return
-        stream.close()
+        stream.close(farewell=farewell)
         for peers in (*self._peers_of.values(), *self._dialled.values()):
             peers.pop(peer, None)
         self.router.peer_removed(peer, self._clock.now())
@@ -355,10 +358,12 @@ class Host:
             self.router.peer_subscribed(peer, topic, now)
         elif not subscribed and peer in peers:
             del peers[peer]
+            self._dialled.get(topic, {}).pop(peer, None)
             self.router.peer_unsubscribed(peer, topic, now)
 
     def _incoming(self, peer: str, sent: Sent, now: float) -> None:
-        if sent.id in self._seen:
+        checking = self._checking.get(sent.id, ())
+        if sent.id in self._seen or (sent.body, sent.signature) in checking:
             self.counts.duplicates += 1
             self.router.duplicate(peer, sent.id, now)
             return
@@ -370,7 +375,8 @@ class Host:
             return
         if not self._uses(message.topic):
             return
-        self._seen[sent.id] = now
+        # Not seen yet: somebody else's message may have taken its id.
+        self._checking.setdefault(sent.id, []).append((sent.body, sent.signature))
         self._network.validation.check(
             partial(self._is_valid, sent, message), partial(self._checked, peer, sent, message)
         )
@@ -387,16 +393,27 @@ class Host:
             args_of(event)["message"],
         )
         now = self._clock.now()
+        if sent.id in self._seen:
+            return
+        self._seen[sent.id] = now
+        self._checking.pop(sent.id, None)
         self.router.delivered(peer, message.topic, sent.id, now)
         self._accept(sent, message, now)
         self._pass_on(sent, message, peer, now)
 
     def MessageInvalid_state(self, event: Event) -> None:
         """Drop a message; another one of this id may still be the true one."""
+        self._checked_in_vain(args_of(event)["sent"])
         sent, message = args_of(event)["sent"], args_of(event)["message"]
         self.counts.invalid += 1
-        self._seen.pop(sent.id, None)
         self.router.rejected(args_of(event)["peer"], message.topic, sent.id, self._clock.now())
+
+    def _checked_in_vain(self, sent: Sent) -> None:
+        claims = self._checking.get(sent.id, [])
+        if (sent.body, sent.signature) in claims:
+            claims.remove((sent.body, sent.signature))
+        if not claims:
+            self._checking.pop(sent.id, None)
 
     def _is_valid(self, sent: Sent, message: Message) -> bool:
         if not sent.id.startswith(f"{message.author}/"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 __all__ = ["Outcome", "Sample", "SlowHandler", "Verdict"]
@@ -125,7 +126,7 @@ class Outcome(NamedTuple):
     deadline: float
     samples: list[Sample]
     verdicts: list[Verdict]
-    latencies: list[float]
+    latencies: Sequence[float]
     hops: dict[int, int]
     handlers: list[SlowHandler]
     deaths: list[tuple[float, str]]

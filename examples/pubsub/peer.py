@@ -97,7 +97,7 @@ class Peer:
 
     def Start_end(self, event: Event) -> None:
         """Leave without a word to the simulator, which knows."""
-        for topic in [*self._joined]:
+        for topic in [*self._joined, *self._joining]:
             self._stop_advertising(topic)
         self._joined.clear()
         self._joining.clear()

@@ -65,23 +65,18 @@ class Registry:
 
     def Find_state(self, event: Event) -> None:
         """Send what is found back to where the question came from."""
-        now = self._site.clock.now()
-        entries = self._entries.get(args_of(event)["topic"], {})
-        while entries:  # the oldest first
-            name = next(iter(entries))
-            if entries[name][1] > now:
-                break
-            del entries[name]
-        names = list(entries)
-        chosen = names if len(names) <= MOST_FOUND else self._rng.sample(names, MOST_FOUND)
-        found = [[name, entries[name][0]] for name in chosen if name != args_of(event)["host"]]
-        self._site.send(
-            args_of(event)["site"],
-            "found",
-            host=args_of(event)["host"],
-            topic=args_of(event)["topic"],
-            found=found,
-        )
+        args, now = args_of(event), self._site.clock.now()
+        entries = self._entries.get(args["topic"], {})
+        names = [name for name, (_, until) in entries.items() if until > now]
+        if len(names) < len(entries):
+            for name in [name for name, (_, until) in entries.items() if until <= now]:
+                del entries[name]
+        if args["host"] in entries:
+            names.remove(args["host"])
+        if len(names) > MOST_FOUND:
+            names = self._rng.sample(names, MOST_FOUND)
+        found = [(name, entries[name][0]) for name in names]
+        self._site.send(args["site"], "found", host=args["host"], topic=args["topic"], found=found)
 
     def forget_site(self, number: int) -> None:
         """Forget the hosts of a site that is gone; inside ``eval`` only."""

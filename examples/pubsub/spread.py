@@ -13,6 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict, cast
 
 from asyncmachine import pipe
+from asyncmachine.logs import log_warning
 from asyncmachine.net import Network
 from examples.pubsub.args import args_of
 from examples.pubsub.clock import WallClock
@@ -126,6 +127,8 @@ class Spread(Running):
 
     def make_peer(self, name: str) -> int:
         """Have the next of the living sites make a peer."""
+        if not self._living:
+            return 0  # nobody is left to make it, and the run is over
         site = self._living[self._next % len(self._living)]
         self._next += 1
         self.site.send(site, "do", do="make", name=name)
@@ -198,21 +201,27 @@ class Spread(Running):
             self._network.processes[self._living[-1] - 1].kill()
 
     def _died(self, event: Event) -> None:
+        args = args_of(event)
+        # On the thread of the clock, as all that goes by who is living.
+        self.clock.call_soon(partial(self._lose, args["process"] + 1, args["exitcode"]))
+
+    def _lose(self, number: int, exitcode: int) -> None:
         """Have everybody do without a site."""
-        number = args_of(event)["process"] + 1
         if number not in self._living or not self.sim.machine.is_active("Start"):
             return
         self._living.remove(number)
         done = self._stats.pop(number, Stats())
         # What it has done stays done; its streams, memory and meshes are gone.
         self._gone = self._gone.plus(done._replace(streams=0, memory=0, mesh=()))
-        now = self.clock.now()
-        self.deaths.append((now, f"process {number}, exit code {args_of(event)['exitcode']}"))
+        self.deaths.append((self.clock.now(), f"process {number}, exit code {exitcode}"))
         self.sim.machine.add("SiteLost", site=number)
         self.registry.machine.eval(partial(self.registry.forget_site, number))
         self.site.lose(number)
         for other in self._living:
             self.site.send(other, "lost", site=number)
+        if not self._living:
+            log_warning(self.sim.machine.id, "all processes have died: the run is over")
+            self.stop.set()
 
     def end(self) -> None:
         self.sim.machine.remove("Start")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from asyncmachine import Pipe
@@ -21,10 +22,15 @@ class Stream(Protocol):
     """One direction of a connection between two hosts."""
 
     def send(self, frame: bytes) -> None:
-        """Send a frame; an empty one is the end."""
+        """Send a frame."""
 
-    def close(self) -> None:
-        """Say that this was all, and send nothing any more."""
+    def close(self, *, farewell: bool = True) -> None:
+        """Send nothing any more.
+
+        Args:
+            farewell: say so, with an empty frame; not to who has said so first.
+
+        """
 
 
 class LocalStream:
@@ -33,17 +39,22 @@ class LocalStream:
     def __init__(self, source: Machine, target: Machine) -> None:
         self._pipe = Pipe(source, target)
         self._passed = (source.id,)
+        self._closed = False
 
     def send(self, frame: bytes) -> None:
         pipe = self._pipe
-        if pipe.closed:  # as a connection that is reset
-            pipe.source.send("add", "PeersDead", peers=[pipe.target.id])
-        else:
-            args: dict[str, object] = {"peer": pipe.source.id, "rpc": frame}
+        args: dict[str, object] = {"peer": pipe.source.id, "rpc": frame}
+        if not pipe.closed:
             pipe.deliver("add", _INCOMING, args, self._passed)
+        elif self._closed or pipe.target.is_disposed:  # as a connection that is reset
+            pipe.source.send("add", "PeersDead", peers=[pipe.target.id])
+        else:  # who has sent it is gone, but it was under way
+            pipe.target.send("add", _INCOMING, **args)
 
-    def close(self) -> None:
-        self.send(b"")
+    def close(self, *, farewell: bool = True) -> None:
+        if farewell:
+            self.send(b"")
+        self._closed = True
         self._pipe.close()
 
 
@@ -52,7 +63,7 @@ class DeadEnd:
 
     def send(self, frame: bytes) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self, *, farewell: bool = True) -> None: ...
 
 
 class DelayedStream:
@@ -62,16 +73,32 @@ class DelayedStream:
         self._stream = stream
         self._clock = clock
         self._latency = latency
+        self._under_way: deque[bytes] = deque()
         self._last = 0.0  # when the last frame arrives
+        self._closed = False
 
     def send(self, frame: bytes) -> None:
+        if not self._closed:
+            self._put(frame)
+
+    def close(self, *, farewell: bool = True) -> None:
+        if farewell:
+            self.send(b"")
+        self._closed = True
+
+    def _put(self, frame: bytes) -> None:
         now = self._clock.now()
         self._last = max(self._last, now + self._latency())
-        self._clock.call_later(self._last - now, lambda: self._stream.send(frame))
+        self._under_way.append(frame)
+        self._clock.call_later(self._last - now, self._arrive)
 
-    def close(self) -> None:
-        now = self._clock.now()
-        self._clock.call_later(max(self._last - now, 0.0), self._stream.close)
+    def _arrive(self) -> None:
+        # The oldest, whichever of two calls at about the same time this is.
+        frame = self._under_way.popleft()
+        if frame:
+            self._stream.send(frame)
+        else:
+            self._stream.close()
 
 
 class RemoteStream:
@@ -87,6 +114,7 @@ class RemoteStream:
         if not self._closed:
             self._carrier.add(self._state, **self._args, rpc=frame)
 
-    def close(self) -> None:
-        self.send(b"")
+    def close(self, *, farewell: bool = True) -> None:
+        if farewell:
+            self.send(b"")
         self._closed = True

@@ -46,6 +46,7 @@ class Topic:
         self.coming: dict[str, None] = {}
         self.last_message = float("-inf")
         self.machine = Machine(TopicStates, id=f"sim-t-{name}")
+        self.machine.add("Stale")
 
     def refresh(self, now: float) -> None:
         """Move the machine to what the counters say."""

@@ -31,12 +31,20 @@ class Validation(Protocol):
         """Check nothing any more."""
 
 
+def _answer(is_valid: Callable[[], bool]) -> bool:
+    try:
+        return is_valid()
+    except Exception as error:  # noqa: BLE001 - a validator of the user's
+        log_exception("error in a validator", error=error)
+        return False
+
+
 class AtOnce:
     """On the spot: under virtual time everything has its order."""
 
     def check(self, is_valid: Callable[[], bool], done: Callable[[bool], object]) -> None:
         """Check it, and give the answer."""
-        done(is_valid())
+        done(_answer(is_valid))
 
     def close(self) -> None:
         """There is nothing to end."""
@@ -69,12 +77,7 @@ class Workers:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             is_valid, done = job
-            try:
-                valid = is_valid()
-            except Exception as error:  # noqa: BLE001 - a validator of the user's
-                log_exception("error in a validator", error=error)
-                valid = False
-            self._clock.call_soon(partial(done, valid))
+            self._clock.call_soon(partial(done, _answer(is_valid)))
 
     def close(self) -> None:
         """Check nothing any more; waits for what is being checked."""

@@ -2,19 +2,24 @@
 
 A message is promised to the peers that had told that they are in its topic when it was
 asked for, but for its author. Who leaves, or dies, before the deadline is released from
-the promise. Only what has not arrived at the deadline counts as missed.
+the promise. What has not arrived within the deadline counts as missed; that is judged a
+little later, for what has arrived has to be told first.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from array import array
+from typing import TYPE_CHECKING, Final
 
 from examples.pubsub.outcome import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Verification"]
+__all__ = ["TELLING", "Verification"]
+
+# How long it may take until the simulator is told of what has arrived, in seconds.
+TELLING: Final = 0.5
 
 
 class _Promise:
@@ -51,7 +56,7 @@ class Verification:
         >>> check = Verification(5.0)
         >>> check.promise("a/1", "news", "a", ["b", "c"], 0.0)
         >>> check.arrived("a/1", "b", hops=2, latency=0.25)
-        >>> check.settle(5.0)
+        >>> check.settle(5.5)
         >>> [(each.received, each.missed) for each in check.verdicts]
         [(1, ('c',))]
 
@@ -59,7 +64,7 @@ class Verification:
 
     def __init__(self, deadline: float) -> None:
         self.verdicts: list[Verdict] = []
-        self.latencies: list[float] = []
+        self.latencies = array("d")  # there may be millions
         self.hops: dict[int, int] = {}
         self.promised = self.received = self.missed = 0
         self._deadline = deadline
@@ -85,7 +90,7 @@ class Verification:
         One that was not promised does not count.
         """
         promise = self._open.get(message)
-        if promise is None or receiver not in promise.waiting:
+        if promise is None or receiver not in promise.waiting or latency > self._deadline:
             return
         del promise.waiting[receiver]
         promise.received += 1
@@ -109,8 +114,9 @@ class Verification:
                 promise.lost = True
 
     def settle(self, now: float) -> None:
-        """Judge the messages whose deadline has passed."""
-        due = [name for name, each in self._open.items() if each.sent + self._deadline <= now]
+        """Judge the messages whose deadline has passed, and of which all has been told."""
+        past = now - self._deadline - TELLING
+        due = [name for name, each in self._open.items() if each.sent <= past]
         for name in due:
             self._judge(name, self._open.pop(name))
 

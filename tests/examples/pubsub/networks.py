@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from itertools import count
 from random import Random
 
+from asyncmachine import Event
 from asyncmachine.threads import one_thread
+from examples.pubsub.args import args_of
 from examples.pubsub.clock import VirtualClock
 from examples.pubsub.discovery import Discovery
 from examples.pubsub.host import Delivery, Host
@@ -123,13 +125,12 @@ def heard_by(host: Host) -> list[tuple[str, Rpc]]:
     """Give what arrives at a host from now on: who has said it, and what; no farewells."""
     heard: list[tuple[str, Rpc]] = []
 
-    def listen(peer: str, frame: bytes) -> None:
-        if frame:
-            heard.append((peer, decode(frame)))
+    def listen(event: Event) -> None:
+        args = args_of(event)
+        if args["rpc"]:
+            heard.append((args["peer"], decode(args["rpc"])))
 
-    host.machine.on(
-        "IncomingRPC_state", lambda event: listen(event.args["peer"], event.args["rpc"])
-    )
+    host.machine.on("IncomingRPC_state", listen)
     return heard
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,6 +13,10 @@ from hypothesis import strategies as st
 from asyncmachine import Event, Machine, State, pipe
 from examples.pubsub.clock import Timer, VirtualClock, WallClock
 from tests.races import PATIENCE, Gate, outcome, start, switching_often, together
+
+
+def _note(noted: list[tuple[float, int]], clock: VirtualClock, number: int) -> None:
+    noted.append((clock.now(), number))
 
 
 def noting(clock: VirtualClock) -> tuple[list[tuple[str, float]], Callable[[str], object]]:
@@ -52,7 +57,7 @@ def test_virtual_time_never_goes_back_and_each_call_is_made_once(delays: list[fl
     clock = VirtualClock()
     noted: list[tuple[float, int]] = []
     for number, delay in enumerate(delays):
-        clock.call_later(delay, lambda number=number: noted.append((clock.now(), number)))
+        clock.call_later(delay, partial(_note, noted, clock, number))
 
     clock.run(100.0)
 
@@ -124,7 +129,7 @@ def test_a_call_may_cancel_the_next_one_of_its_time() -> None:
     clock = VirtualClock()
     noted, note = noting(clock)
     timers: list[Timer] = []
-    clock.call_later(1.0, lambda: timers[0].cancel())
+    clock.call_later(1.0, lambda: timers[0].cancel())  # noqa: PLW0108 - it comes later
     timers.append(clock.call_later(1.0, lambda: note("never")))
 
     clock.run(1.0)
@@ -302,7 +307,7 @@ def test_what_machines_do_in_consequence_of_a_wall_call_is_done_on_its_thread(
 ) -> None:
     ran: list[tuple[str, int]] = []
     machines = [Machine({"Foo": State(multi=True)}, id=str(number)) for number in range(4)]
-    for source, target in zip(machines, machines[1:], strict=False):
+    for source, target in itertools.pairwise(machines):
         pipe(source, "Foo", target, "Foo")
 
     def fork(event: Event) -> None:

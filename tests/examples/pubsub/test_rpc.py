@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from examples.pubsub.rpc import (
@@ -63,6 +63,10 @@ def test_a_frame_that_is_cut_short_is_none(rpc: Rpc, data: st.DataObject) -> Non
 
 
 @given(st.binary(max_size=30))
+@example(b"\x95\xa2\x00\x80")  # a text that is none
+@example(b"\x93\x91\x92\xa1\x80")
+@example(b"\x96\xa1a\x01\xa1t\xc4\x00\xcb" + bytes(8) + b"\x91" * 10_000)  # deeper than any stack
+@example(b"\x94\x90\x90\xc0" + b"\x91" * 10_000)
 def test_bytes_of_strangers_are_a_frame_or_a_complaint_but_nothing_worse(frame: bytes) -> None:
     for read in (decode, decode_message):
         try:

@@ -288,7 +288,7 @@ def test_without_failures_nobody_crashes() -> None:
 
 
 def test_what_a_crashed_peer_was_about_to_send_is_not_missed() -> None:
-    scene = Scene(ready=2, fail=6000)
+    scene = Scene(ready=2, fail=6000, steady=True)
     for name in ("p0", "p1"):
         scene.sim.send_messages(scene.topic, name, 1)
     scene.clock.run(1)
@@ -620,10 +620,10 @@ def test_the_deadline_counts_from_when_a_message_was_sent() -> None:
     (message,) = scene.sim.send_messages(scene.topic, "p0", 1)
     scene.tell("sent", peer="p0", ids=[message], when=3.5)
 
-    scene.sim.check.settle(8.25)
+    scene.sim.check.settle(8.25)  # and it would be too late if it had been sent at once
     assert not scene.sim.check.verdicts
 
-    scene.sim.check.settle(8.5)
+    scene.sim.check.settle(9.5)
     (verdict,) = scene.sim.check.verdicts
     assert (verdict.sent, verdict.missed) == (3.5, ("p1",))
 
@@ -634,7 +634,7 @@ def test_messages_are_judged_at_a_heartbeat() -> None:
     scene.clock.run(4)
     assert not scene.sim.check.verdicts
 
-    scene.clock.run(5)
+    scene.clock.run(6)
 
     assert [each.missed for each in scene.sim.check.verdicts] == [("p1",)]
 

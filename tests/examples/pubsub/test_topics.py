@@ -92,7 +92,4 @@ def test_no_two_topics_are_called_the_same(limit: int) -> None:
 
 
 def test_names_are_fit_for_ids_and_files() -> None:
-    assert all(
-        topic_name(number, []).replace("-", "").isalnum()
-        for number in range(100)
-    )
+    assert all(topic_name(number, []).replace("-", "").isalnum() for number in range(100))

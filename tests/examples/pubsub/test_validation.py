@@ -26,6 +26,10 @@ def validation(request: pytest.FixtureRequest, wall: WallClock) -> Iterator[Vali
     made.close()
 
 
+def _keep(answers: list[tuple[int, bool]], number: int, valid: bool) -> None:
+    answers.append((number, valid))
+
+
 def answer(validation: Validation, is_valid: Callable[[], bool]) -> bool:
     answers: list[bool] = []
     answered = threading.Event()
@@ -72,7 +76,8 @@ def test_workers_check_on_threads_of_their_own_and_answer_on_that_of_the_clock(
 ) -> None:
     clock_thread: list[int] = []
     known = threading.Event()
-    wall.call_soon(lambda: (clock_thread.append(threading.get_ident()), known.set()))
+    wall.call_soon(lambda: clock_thread.append(threading.get_ident()))
+    wall.call_soon(known.set)
     assert known.wait(PATIENCE)
     workers = Workers(wall, 1)
     checked: list[int] = []
@@ -122,9 +127,7 @@ def test_every_check_is_answered_once(wall: WallClock) -> None:
     workers = Workers(wall, 3)
     answers: list[tuple[int, bool]] = []
     for number in range(500):
-        workers.check(
-            partial(bool, number % 3), lambda valid, number=number: answers.append((number, valid))
-        )
+        workers.check(partial(bool, number % 3), partial(_keep, answers, number))
     workers.close()
     said = threading.Event()
     wall.call_soon(said.set)
@@ -135,15 +138,15 @@ def test_every_check_is_answered_once(wall: WallClock) -> None:
 
 def test_one_worker_answers_in_order(wall: WallClock) -> None:
     workers = Workers(wall, 1)
-    answers: list[int] = []
+    answers: list[tuple[int, bool]] = []
     for number in range(100):
-        workers.check(lambda: True, lambda valid, number=number: answers.append(number))
+        workers.check(lambda: True, partial(_keep, answers, number))
     workers.close()
     said = threading.Event()
     wall.call_soon(said.set)
     assert said.wait(PATIENCE)
 
-    assert answers == [*range(100)]
+    assert answers == [(number, True) for number in range(100)]
 
 
 def test_closing_waits_for_what_is_being_checked_and_ends_the_threads() -> None:

@@ -76,17 +76,31 @@ class Scene:
         topics: how many topics there are, of ten at most.
         ready: how many peers are ready; they have joined what they were asked to.
         peers: how many peers there may be; as many as are ready unless given.
-        others: other settings.
+        seed: of all chance.
+        fail: how many hosts crash in a minute.
+        steady: whether there are messages only.
 
     """
 
     def __init__(
-        self, *, topics: int = 1, ready: int = 0, peers: int | None = None, **others: float
+        self,
+        *,
+        topics: int = 1,
+        ready: int = 0,
+        peers: int | None = None,
+        seed: int = 1,
+        fail: float = 0.0,
+        steady: bool = False,
     ) -> None:
-        limit = ready if peers is None else peers
         self.world = World()
         self.clock = VirtualClock()
-        self.settings = Settings(peers=limit, topics=topics)._replace(**others)
+        self.settings = Settings(
+            peers=ready if peers is None else peers,
+            topics=topics,
+            seed=seed,
+            fail=fail,
+            steady=steady,
+        )
         self.samples: list[float] = []
         self.sim = Simulator(
             self.settings, self.clock, self.world, lambda: self.samples.append(self.clock.now())
@@ -107,6 +121,7 @@ class Scene:
 
     def tell(self, of: str, **args: object) -> None:
         self.sim.machine.add("PeerTold", of=of, **args)
+        assert not self.sim.machine.is_active("Exception")
 
     def receive(self, message: str, *receivers: str) -> None:
         """Have peers tell that a message has arrived."""
