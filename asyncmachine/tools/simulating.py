@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import signal
-import sys
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from asyncmachine.tools.command import Command, CommandError
+from asyncmachine.tools.signals import Signals
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -142,7 +142,7 @@ def _run(arguments: Namespace) -> int:
         _check_writable(Path(arguments.log))
     folder = None if arguments.report is None else _folder(arguments.report)
     console = Console()
-    shown = {name: str(value) for name, value in settings._asdict().items()}
+    shown = settings.as_text()
     with _Interrupts() as stop, LiveView(console, shown) as view:
         outcome = run(settings, view, stop)
     missed = sum(len(each.missed) for each in outcome.verdicts)
@@ -180,24 +180,30 @@ def _check_writable(path: Path) -> None:
 
 
 class _Interrupts:
-    """Has the first Ctrl-C or SIGTERM end the run; the second one ends the process."""
+    """Has the first Ctrl-C or SIGTERM end the run; the second one ends the process.
+
+    A thread listens for them: to set an event takes a lock, which whoever the signal has
+    interrupted may hold.
+    """
 
     def __enter__(self) -> threading.Event:
-        stop = threading.Event()
+        self._stop = threading.Event()
+        self._signals = Signals()
+        self._signals.__enter__()
+        self._ear = threading.Thread(target=self._listen, name="signals", daemon=True)
+        self._ear.start()
+        return self._stop
 
-        def end(*_: object) -> None:
-            if stop.is_set():
-                sys.exit(130)
-            stop.set()
-
-        self._before = {
-            number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        return stop
+    def _listen(self) -> None:
+        while self._signals.wait():
+            if self._stop.is_set():
+                os._exit(130)
+            self._stop.set()
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._signals.ring()
+        self._ear.join()
+        self._signals.__exit__(kind, error, trace)
 
 
 SIM: Final = Command(

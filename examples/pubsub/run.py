@@ -187,7 +187,8 @@ class Running:
             try:
                 self.begin()
                 finished = self.live()
-                self._take_sample()
+                # The clock still runs, and its thread may be in the simulator.
+                self.sim.machine.eval(self._take_sample)
             except KeyboardInterrupt:
                 pass
             finally:
@@ -209,9 +210,8 @@ class Running:
     def _outcome(self, *, finished: bool, wall_seconds: float) -> Outcome:
         check = self.sim.check
         check.end(self.clock.now())
-        settings = {name: str(value) for name, value in self.settings._asdict().items()}
         return Outcome(
-            settings,
+            self.settings.as_text(),
             finished,
             self.clock.now(),
             wall_seconds,

@@ -44,6 +44,10 @@ class Settings(NamedTuple):
     steady: bool = False
     log: str = ""
 
+    def as_text(self) -> dict[str, str]:
+        """Give each option and its value, to be shown."""
+        return {name: str(value) for name, value in self._asdict().items()}
+
     @property
     def virtual(self) -> bool:
         """Whether time is virtual."""

@@ -148,6 +148,8 @@ class Spread(Running):
     def _reported(self, args: dict[str, object]) -> None:
         report = cast("_Report", args)
         number = report["site"]
+        if number not in self._living:
+            return  # its last words; what it has done is counted already
         *counts, mesh = report["stats"]
         self._stats[number] = Stats(*cast("_Counts", counts), tuple(cast("list[int]", mesh)))
         self._handlers[number] = [SlowHandler(*each) for each in report["handlers"]]

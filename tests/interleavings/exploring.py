@@ -143,8 +143,9 @@ def _twins(run_elsewhere: Callable[[Callable[[], object]], None] | None) -> Iter
         put(turns.Turns, "__init__", _made_seen)
         put(threads, "_idle", Seen())
         if run_elsewhere is not None:
-            for module in (turns, living, conducting, machine, forks):
-                put(module, "run_elsewhere", run_elsewhere)
+            put(conducting, "run_elsewhere", run_elsewhere)
+            for module in (turns, living, machine, forks):
+                put(module, "run_aside", run_elsewhere)
         set_active_trace_filter(_Filter())
         stack.callback(set_active_trace_filter, None)
         yield

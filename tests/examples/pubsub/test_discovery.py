@@ -234,6 +234,20 @@ def test_a_late_answer_starts_no_second_round(net: Net) -> None:
     ]
 
 
+def test_an_answer_does_not_hurry_a_check_that_waits_for_a_busy_host(net: Net) -> None:
+    host, discovery = me(net)
+    stages = Stages(net, discovery)
+
+    def ask_and_answer() -> None:
+        discovery.machine.add("BootstrappingTopic", topic=TOPIC)
+        assert stages.flows[0].is_active("BootstrapChecking")
+        discovery.found(TOPIC, [])
+
+    net.do(lambda: host.machine.eval(ask_and_answer))
+
+    assert stages.taken == [(0.0, "DiscoveringTopic"), (0.0, "BootstrapDelay")]
+
+
 def test_a_host_connects_to_no_more_peers_than_it_needs(net: Net) -> None:
     advertised(net, *[f"p{number}" for number in range(20)])
     host, discovery = me(net)

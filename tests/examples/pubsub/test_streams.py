@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from functools import partial
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from asyncmachine import Event, Machine, State
+from asyncmachine import Event, Machine, Pipe, State
 from examples.pubsub.args import args_of
 from examples.pubsub.clock import VirtualClock
 from examples.pubsub.streams import DeadEnd, DelayedStream, LocalStream, RemoteStream, Stream
@@ -180,6 +181,29 @@ def test_a_farewell_takes_its_time_too(clock: VirtualClock, ends: tuple[End, End
 
     assert b.came == [("a", b"")]
     assert b.times == [0.25]
+
+
+@pytest.mark.parametrize("farewell", [True, False])
+@pytest.mark.parametrize("delayed", [True, False])
+def test_a_stream_that_is_closed_leaves_nothing_at_its_machines(
+    clock: VirtualClock, ends: tuple[End, End], delayed: bool, farewell: bool
+) -> None:
+    a, b = ends
+
+    def use() -> None:
+        stream: Stream = LocalStream(a.machine, b.machine)
+        if delayed:
+            stream = DelayedStream(stream, clock, lambda: 0.25)
+        stream.send(b"last words")
+        stream.close(farewell=farewell)
+
+    at(clock, use)
+    clock.run(1.0)
+    assert b.came == [("a", b"last words"), *[("a", b"")] * farewell]
+    gc.collect()
+
+    pipes = [each for each in gc.get_objects() if isinstance(each, Pipe)]
+    assert [pipe for pipe in pipes if pipe.source is a.machine] == []
 
 
 def test_a_remote_stream_is_one_of_many_in_its_carrier(clock: VirtualClock) -> None:
