@@ -8,7 +8,7 @@ without being decoded.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -98,6 +98,8 @@ class Rpc(msgspec.Struct, array_like=True, gc=False):
     control: Control | None = None
 
 
+_T = TypeVar("_T")
+
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _RPC: Final = msgspec.msgpack.Decoder(Rpc)
 _MESSAGE: Final = msgspec.msgpack.Decoder(Message)
@@ -119,7 +121,7 @@ def decode(frame: bytes) -> Rpc:
         [('news', True)]
 
     """
-    return _RPC.decode(frame)
+    return _decoded(_RPC, frame)
 
 
 def decode_message(body: bytes) -> Message:
@@ -129,4 +131,11 @@ def decode_message(body: bytes) -> Message:
         msgspec.MsgspecError: if it is none.
 
     """
-    return _MESSAGE.decode(body)
+    return _decoded(_MESSAGE, body)
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[_T], said: bytes) -> _T:
+    try:
+        return decoder.decode(said)
+    except (UnicodeDecodeError, RecursionError) as error:  # which msgspec lets pass
+        raise msgspec.DecodeError(str(error)) from error

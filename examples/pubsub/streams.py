@@ -73,7 +73,7 @@ class DelayedStream:
         self._stream = stream
         self._clock = clock
         self._latency = latency
-        self._under_way: deque[bytes] = deque()
+        self._under_way: deque[bytes | None] = deque()
         self._last = 0.0  # when the last frame arrives
         self._closed = False
 
@@ -82,11 +82,11 @@ class DelayedStream:
             self._put(frame)
 
     def close(self, *, farewell: bool = True) -> None:
-        if farewell:
-            self.send(b"")
+        if not self._closed:
+            self._put(b"" if farewell else None)
         self._closed = True
 
-    def _put(self, frame: bytes) -> None:
+    def _put(self, frame: bytes | None) -> None:
         now = self._clock.now()
         self._last = max(self._last, now + self._latency())
         self._under_way.append(frame)
@@ -98,7 +98,7 @@ class DelayedStream:
         if frame:
             self._stream.send(frame)
         else:
-            self._stream.close()
+            self._stream.close(farewell=frame is not None)
 
 
 class RemoteStream:
