@@ -7,6 +7,7 @@ put into the `Outbox`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from examples.pubsub.rpc import Control, Prune, Rpc, Sent
@@ -124,6 +125,9 @@ class Router(Protocol):
 
     def take_exchanged(self) -> tuple[str, ...]:
         """Give peers that others have proposed to connect to (v1.1: peer exchange), once."""
+
+    def due(self) -> Iterable[str]:
+        """Give the phases of this heartbeat, in order, but for those with nothing to do."""
 
     def phase(self, name: str, now: float, out: Outbox) -> None:
         """Do one phase of the heartbeat."""

@@ -54,6 +54,9 @@ class Flood:
     def take_exchanged(self) -> tuple[str, ...]:
         return ()
 
+    def due(self) -> tuple[str, ...]:
+        return ()
+
     def phase(self, name: str, now: float, out: Outbox) -> None: ...
 
     def mesh(self, topic: str) -> tuple[str, ...]:

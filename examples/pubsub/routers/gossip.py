@@ -341,6 +341,16 @@ class Gossip:
 
     # Heartbeat ------------------------------------------------------------------------------
 
+    def due(self) -> list[str]:
+        idle = set()
+        if not self._promises:
+            idle.add("CheckPromises")
+        if not self._published:
+            idle.add("KeepFanout")
+        if not len(self._cache):
+            idle.add("EmitGossip")
+        return [phase for phase in self.phases if phase not in idle]
+
     def phase(self, name: str, now: float, out: Outbox) -> None:
         self._now = now
         self._doing[name](now, out)

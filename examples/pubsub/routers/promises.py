@@ -24,6 +24,9 @@ class Promises:
         self._seconds = seconds
         self._ends: dict[str, dict[str, float]] = {}  # by id and peer
 
+    def __bool__(self) -> bool:
+        return bool(self._ends)
+
     def add(self, peer: str, ids: list[str], now: float) -> None:
         """A peer was asked for messages: it has promised them."""
         self._ends.setdefault(self._rng.choice(ids), {}).setdefault(peer, now + self._seconds)
