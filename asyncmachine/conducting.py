@@ -67,7 +67,8 @@ class Conducting(Changing):
         """
         here = LOCAL.here
         if here.top is not None:
-            request = Mutation(plan.kind, plan.states, args, cause=cause_here())
+            if request is None:
+                request = Mutation(plan.kind, plan.states, args, cause=cause_here())
             return self._carry_out(plan, args, request)
         ticks = self._ticks
         tx = Transition()

@@ -193,7 +193,7 @@ def background_here() -> Background | None:
 
 def run_background() -> bool:
     """Do what waits within `one_thread`; false outside of it."""
-    background = _HERE.background
+    background = background_here()
     if background is None:
         return False
     background.run()

@@ -71,7 +71,7 @@ class Discovery:
     Args:
         host: the host.
         site: where it lives.
-        rng: picks among the peers that are found.
+        rng: spreads the looks of several hosts over the second.
 
     Attributes:
         machine: the machine, a child of the host's.

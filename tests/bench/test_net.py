@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import signal
 import socket
 import subprocess
 import sys
@@ -36,6 +34,7 @@ from bench.net_machines import toggler
 from bench.net_relay import Relay
 from bench.processes import process, until_the_end
 from bench.rounds import Progress
+from tests.bench.interrupting import interrupted
 
 ROOT = Path(__file__).parents[2]
 QUIET = Progress(quiet=True)
@@ -88,29 +87,9 @@ def test_a_row_is_measured_and_written_down(key: str, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_it_and_every_process_that_it_started() -> None:
-    terminal, theirs = pty.openpty()  # on a terminal, progress is told at once
-    with open(terminal, "rb", buffering=0) as said:
-        bench = subprocess.Popen(
-            [sys.executable, "-m", "bench", "net", "--only", "call*", "--rounds", "100000"],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=theirs,
-            text=True,
-            start_new_session=True,
-        )
-        os.close(theirs)
-        try:
-            heard = b""
-            while b"round 3 " not in heard:
-                heard += said.read(100)
-            os.killpg(bench.pid, signal.SIGINT)
-            # All its processes share its stdout: the end of that is the end of them all.
-            out, _ = bench.communicate(timeout=30)
-        finally:
-            bench.kill()
-            bench.wait()
+    returncode, out = interrupted("net", "--only", "call*", "--rounds", "100000", heard=b"round 3 ")
 
-    assert bench.returncode == 130
+    assert returncode == 130
     assert "stopped early with Ctrl-C" in out
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +21,7 @@ from bench.pubsub_report import points_table, verdicts
 from bench.pubsub_runs import Point, SideRuns
 from examples.pubsub.discovery import ENOUGH
 from examples.pubsub.rpc import Message, Rpc, Sent, encode
+from tests.bench.interrupting import interrupted
 
 ROOT = Path(__file__).parents[2]
 TOPIC = "news"
@@ -84,30 +82,11 @@ def test_both_sides_run_and_are_written_down_and_drawn(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_it_and_every_process_that_it_started() -> None:
-    terminal, theirs = pty.openpty()  # on a terminal, progress is told at once
-    size = ("--hosts", "3", "--messages", "1", "--runs", "100000")
-    with open(terminal, "rb", buffering=0) as said:
-        bench = subprocess.Popen(
-            [sys.executable, "-m", "bench", "pubsub", *size],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=theirs,
-            text=True,
-            start_new_session=True,
-        )
-        os.close(theirs)
-        try:
-            heard = b""
-            while b"run 3 " not in heard:
-                heard += said.read(100)
-            os.killpg(bench.pid, signal.SIGINT)
-            # All its processes share its stdout: the end of that is the end of them all.
-            out, _ = bench.communicate(timeout=30)
-        finally:
-            bench.kill()
-            bench.wait()
+    returncode, out = interrupted(
+        "pubsub", "--hosts", "3", "--messages", "1", "--runs", "100000", heard=b"run 3 "
+    )
 
-    assert bench.returncode == 130
+    assert returncode == 130
     assert "stopped early with Ctrl-C" in out
 
 

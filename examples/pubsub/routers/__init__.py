@@ -36,10 +36,6 @@ class Outbox:
             rpc.control = Control()
         return rpc.control
 
-    def subscription(self, peer: str, topic: str, *, subscribed: bool) -> None:
-        """Tell a peer that this host has subscribed to a topic, or unsubscribed."""
-        self._rpc(peer).subscriptions.append((topic, subscribed))
-
     def publish(self, peer: str, sent: Sent) -> None:
         """Send a message."""
         self._rpc(peer).publish.append(sent)
