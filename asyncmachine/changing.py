@@ -19,6 +19,7 @@ from asyncmachine.plans import graph_of
 from asyncmachine.relations import ADD
 from asyncmachine.results import Canceled, Result
 from asyncmachine.schema import EXCEPTION
+from asyncmachine.tracing import tell
 from asyncmachine.transition import Cause, ErrorSource, Mutation, Step
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Changing(Awaiting):
         "_narrator",
         "_plain",
         "_raising",
+        "_tells_drained",
+        "_traced",
         "_tracers",
         "_tx",
         "_watched",
@@ -83,6 +86,8 @@ class Changing(Awaiting):
         self._follow: Mutation | None = None
         self._raising: BaseException | None = None
         self._plain = True  # nobody but handlers looks at transitions
+        self._traced = False  # only tracers do besides, and they want no steps
+        self._tells_drained = False  # one of them wants to hear of the empty queue
         self._watched = handler_timeout is not None
 
     @property
@@ -103,6 +108,10 @@ class Changing(Awaiting):
         told = self._tracers is not None or self._narrator is not None
         self._watched = told or self._handler_timeout is not None
         self._plain = not told and not self._disposed
+        tracers = self._tracers
+        light = tracers is not None and not tracers.wants_steps and self._narrator is None
+        self._traced = light and not self._disposed
+        self._tells_drained = tracers is not None and bool(tracers.queue_empty)
 
     # The change ----------------------------------------------------------------------
 
@@ -140,6 +149,8 @@ class Changing(Awaiting):
     def _settle(self, tx: Transition) -> None:
         """Set the waiters whose condition holds now, and see to the auto states."""
         plan = tx.plan
+        if self._tracers is not None:
+            tell(self._tracers.transition_commit, tx)
         if plan.follow and not (tx.request is not None and tx.request.quiet):
             self._follow = AUTO
         index = self._index
@@ -158,8 +169,8 @@ class Changing(Awaiting):
             tx.request.settle(result)
         self._tx = None
         if self._tracers is not None:
-            tx.more.ended_ns = perf_counter_ns()
-            self._tracers.tell("transition_end", tx)
+            tx.ended_ns = perf_counter_ns()
+            tell(self._tracers.transition_end, tx)
         return result
 
     # Refusals and errors ----------------------------------------------------------------
@@ -220,6 +231,8 @@ class Changing(Awaiting):
         now: Moment = (node, *(value for pair in ticks.items() for value in pair))
         tx.moment = self._now = now
         lay_over(self._ticks, now)
+        if self._tracers is not None:
+            tell(self._tracers.transition_commit, tx)
         index = self._index
         if index is not None:
             index.expire(plan.changed)
@@ -252,4 +265,5 @@ class Changing(Awaiting):
         if self._narrator is not None:
             self._narrator.queued(mutation)
         if self._tracers is not None:
-            self._tracers.tell("mutation_queued", self, mutation)
+            mutation.queued_ns = perf_counter_ns()
+            tell(self._tracers.mutation_queued, self, mutation)

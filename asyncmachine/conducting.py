@@ -1,8 +1,9 @@
 """How one transition is carried out, by the thread that has the machine's turn.
 
-There are two ways through: the quick one, for a transition that only handlers look at,
-and the watched one, with tracers, log lines, listeners or deadlines. The watched one keeps
-its place in the transition, so that another thread can go on when a handler is late.
+There are three ways through: the quick one, for a transition that only handlers look at;
+the traced one, where tracers do, too; and the watched one, with log lines, listeners,
+deadlines or steps. The watched one keeps its place in the transition, so that another
+thread can go on when a handler is late.
 
 Guarantees: an error, a veto, a deadline or an interrupt at any point leaves clocks, active
 states and results consistent; see semantics.md sections 1, 3, 7 and 8.
@@ -21,12 +22,14 @@ from asyncmachine.narration import record_steps
 from asyncmachine.results import EXECUTED, Canceled, Result
 from asyncmachine.running import LOCAL, Frame
 from asyncmachine.threads import run_elsewhere
+from asyncmachine.tracing import tell
 from asyncmachine.transition import Event, Mutation, Step, Transition, cause_here
 from asyncmachine.watchdog import Watch
 
 if TYPE_CHECKING:
     from asyncmachine.handlers import Handler
     from asyncmachine.plans import Plan
+    from asyncmachine.tracing import Tracers
 
 __all__ = ["Conducting", "TurnLost"]
 
@@ -121,6 +124,122 @@ class Conducting(Changing):
                 raise
             return result
         return EXECUTED
+
+    # The traced way -------------------------------------------------------------------
+
+    def _carry_out_traced(  # noqa: PLR0912, PLR0915 - spelled out, for calls cost most
+        self, plan: Plan, args: dict[str, object], request: Mutation | None = None
+    ) -> Result:
+        """Carry out a plan that is ``steady`` while nobody but handlers and tracers looks.
+
+        The third hot function, for a machine that is observed should stay quick. It does
+        what the watched way does, without listeners, log lines, deadlines and steps.
+        """
+        tracers = self._tracers
+        assert tracers is not None
+        here = LOCAL.here
+        outer = here.top
+        if outer is not None and request is None:
+            request = Mutation(plan.kind, plan.states, args, auto=plan.auto, cause=cause_here())
+        tx = Transition()
+        tx.machine = self  # type: ignore[assignment]
+        tx.plan = plan
+        tx.args = args
+        tx.ticks = self._ticks.copy()
+        tx.request = request
+        tx.moment = tx.rare = None
+        tx.number = 0
+        try:
+            here.top = tx if outer is None else Frame(self, outer, tx)
+            self._tx = tx
+            tx.started_ns = perf_counter_ns()
+            if tracers.early:
+                tell(tracers.transition_init, tx)
+                tell(tracers.transition_start, tx)
+            if not plan.accepted:
+                return self._end(tx, plan.refusal)
+            if not plan.bare:
+                return self._call_traced(tx, tracers)
+            # Noted first: an interrupt may come as soon as the change has been made.
+            if plan.follow:
+                self._follow = AUTO
+            if plan.few:
+                ticks = self._ticks
+                first = plan.first
+                second = plan.second
+                first_tick = ticks[first] + plan.first_by
+                second_tick = ticks[second] + plan.second_by
+                tx.moment = self._now = (plan.target, first, first_tick, second, second_tick)
+                ticks[first] = first_tick
+                ticks[second] = second_tick
+            else:
+                self._advance(plan, tx)
+            if tracers.transition_commit:
+                tell(tracers.transition_commit, tx)
+            if self._index is not None:
+                self._glide_down(plan, args)
+            if request is not None:
+                request.settle(EXECUTED)
+            self._tx = None
+            tx.ended_ns = perf_counter_ns()
+            for method in tracers.transition_end:
+                try:
+                    method(tx)
+                except Exception:  # noqa: BLE001 - it is the user's code
+                    log_exception("error in the tracer %r", method)
+        finally:
+            here.top = outer
+        return EXECUTED
+
+    def _call_traced(  # noqa: PLR0915 - spelled out, for calls cost most
+        self, tx: Transition, tracers: Tracers
+    ) -> Result:
+        """Ask and tell the handlers of a transition on the traced way."""
+        plan = tx.plan
+        bound = self._bound
+        calls = bound.calls
+        own = bound.own
+        starts = tracers.handler_start
+        ends = tracers.handler_end
+        name, number = "", own
+        try:
+            for name, number in plan.negotiation:
+                event = Event()
+                event.name = name
+                event.transition = tx
+                if starts and number < own:
+                    tell(starts, tx, name)
+                verdict = calls[number](event)
+                if ends and number < own:
+                    tell(ends, tx, name)
+                if verdict is False:
+                    return self._end(tx, self._veto(tx, name, number))
+            name, number = "", own  # no handler to blame
+            self._advance(plan, tx)
+            self._expire(plan)
+            for name, number in plan.final:
+                event = Event()
+                event.name = name
+                event.transition = tx
+                if starts and number < own:
+                    tell(starts, tx, name)
+                calls[number](event)
+                if ends and number < own:
+                    tell(ends, tx, name)
+            name, number = "", own
+            self._settle(tx)
+        except BaseException as error:
+            if name:
+                tx.more.at = (name, number)
+                if number < own:
+                    tell(ends, tx, name)
+            result = self._fail(tx, error)
+            if not isinstance(error, Exception):
+                self._end(tx, result)
+                raise
+        else:
+            result = EXECUTED
+        return self._end(tx, result)
 
     def _carry_out(self, plan: Plan, args: dict[str, object], request: Mutation) -> Result:
         """Carry out one mutation, and note in ``_follow`` what must follow it."""
@@ -235,14 +354,14 @@ class Conducting(Changing):
     def _begin_watched(self, tx: Transition) -> None:
         tracers = self._tracers
         if tracers is not None:
-            tx.more.started_ns = perf_counter_ns()
+            tx.started_ns = perf_counter_ns()
             if tracers.wants_steps:
                 record_steps(tx)
-            tracers.tell("transition_init", tx)
+            tell(tracers.transition_init, tx)
         if self._narrator is not None:
             self._narrator.begun(tx)
         if tracers is not None:
-            tracers.tell("transition_start", tx)
+            tell(tracers.transition_start, tx)
 
     def _conduct_watched(self, tx: Transition) -> Result:
         """Carry it out, or go on with it where the transition's ``step`` says."""
@@ -299,7 +418,7 @@ class Conducting(Changing):
         if tracers is not None:
             if tracers.wants_steps:
                 tx.steps.append(Step("handler", "", name))
-            tracers.tell("handler_start", tx, name)
+            tell(tracers.handler_start, tx, name)
         verdict: object = None
         try:
             call = self._bound.calls[number]
@@ -309,10 +428,10 @@ class Conducting(Changing):
         except BaseException:
             tx.more.at = (name, number)
             if tracers is not None:
-                tracers.tell("handler_end", tx, name)
+                tell(tracers.handler_end, tx, name)
             raise
         if tracers is not None:
-            tracers.tell("handler_end", tx, name)
+            tell(tracers.handler_end, tx, name)
         return verdict
 
     def _tell_listeners(self, tx: Transition, event: Event) -> None:
@@ -393,7 +512,7 @@ class Conducting(Changing):
         if tx.request is not None and tx.request.dry:
             return Canceled(described(error, label))
         if self._tracers is not None:
-            self._tracers.tell("handler_end", tx, event.name)
+            tell(self._tracers.handler_end, tx, event.name)
         return self._fail(tx, error)
 
     def _carry_on(self) -> None:

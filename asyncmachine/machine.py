@@ -23,7 +23,7 @@ from asyncmachine.results import Canceled
 from asyncmachine.running import is_inside
 from asyncmachine.schema import EXCEPTION, Schema
 from asyncmachine.threads import background_here, run_aside
-from asyncmachine.tracing import Tracers
+from asyncmachine.tracing import Tracers, tracers_everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -135,8 +135,9 @@ class Machine(Living):
                 ignored = _OWN_NAMES if isinstance(each, Machine) else ()
                 self._bound = self._bound.plus(collect(self.schema, each, ignored))
             self._now = (graph_of(self.schema, self._bound.shape).start,)
-        if tracers:
-            self._tracers = Tracers(tracers)
+        everywhere = tracers_everywhere()
+        if tracers or everywhere:
+            self._tracers = Tracers((*everywhere, *tracers))
             self._look_who_watches()
             self._tracers.tell("machine_init", self)
         if parent is not None:
@@ -379,6 +380,16 @@ class Machine(Living):
         return len(self._queue) if self._queue is not None else 0
 
     @property
+    def queue_refused(self) -> int:
+        """How many mutations were refused so far, for the queue was full."""
+        return self._queue.refused if self._queue is not None else 0
+
+    @property
+    def waiters_pending(self) -> int:
+        """How many waiters are not set yet; abandoned ones may count for a while."""
+        return len(self._index.pending) if self._index is not None else 0
+
+    @property
     def in_transition(self) -> bool:
         """Whether a transition is being carried out, as far as handlers can see one."""
         return self._tx is not None
@@ -428,6 +439,7 @@ class Machine(Living):
 
         def join() -> None:
             known = self._tracers.all if self._tracers is not None else ()
+            Tracers((tracer,)).tell("machine_init", self)
             self._tracers = Tracers((*known, tracer))
             self._look_who_watches()
 
@@ -437,7 +449,6 @@ class Machine(Living):
             self._tracers = Tracers(rest) if rest else None
             self._look_who_watches()
 
-        Tracers((tracer,)).tell("machine_init", self)
         self._between(join)
         return Binding(lambda: self._between(leave))
 

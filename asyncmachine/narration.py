@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from asyncmachine.errors import described
 from asyncmachine.logs import LogLevel, format_args, log_line
-from asyncmachine.transition import Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -116,11 +115,4 @@ def _decisions(plan: Plan) -> Iterator[str]:
 
 def record_steps(tx: Transition) -> None:
     """Write down what the relations decided, for tracers that want steps."""
-    plan = tx.plan
-    names = plan.source.graph.schema.names
-    steps = tx.steps
-    steps += (Step("called", name) for name in plan.states)
-    steps += (Step(note.kind, names[note.state], names[note.other]) for note in plan.notes())
-    if plan.accepted:
-        steps += (Step("deactivate", names[i]) for i in plan.exits)
-        steps += (Step("activate", names[i]) for i in plan.enters)
+    tx.steps.extend(tx.plan.steps())

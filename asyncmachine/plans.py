@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from asyncmachine.relations import ADD, REMOVE, SET, Note, arrange, resolve
 from asyncmachine.results import Canceled
 from asyncmachine.schema import ANY
+from asyncmachine.transition import Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -211,6 +212,7 @@ class Plan:
         bare: nothing but clocks to move.
         simple: nothing but few clocks to move: the hottest way.
         direct: only clocks to move and handlers to call: the second hottest.
+        steady: nothing but clocks and handlers, or a refusal: what can be traced quickly.
         first, first_by, second, second_by: those clocks, and by how much; one clock
             alone stands there twice.
 
@@ -242,6 +244,7 @@ class Plan:
         "simple",
         "source",
         "states",
+        "steady",
         "target",
     )
 
@@ -275,6 +278,8 @@ class Plan:
         self.simple = self.bare and self.few
         told = bool(self.negotiation or self.final) and not self.listened
         self.direct = self.accepted and not self.idle and not auto and told
+        # Of auto states, a veto may take some and leave others, which only the watched way does.
+        self.steady = not (self.idle or self.listened) and not (auto and self.negotiation)
         moves = self.moves or ((0, 0),)
         self.first, self.first_by = moves[0]
         self.second, self.second_by = moves[-1]
@@ -384,6 +389,16 @@ class Plan:
         schema = self.source.graph.schema
         resolve(schema, self.source.order, self.kind, asked, self.barred, notes)
         return notes
+
+    def steps(self) -> list[Step]:
+        """Give what the relations decided, step by step: the same for every transition of it."""
+        names = self.source.graph.schema.names
+        steps = [Step("called", name) for name in self.states]
+        steps += (Step(note.kind, names[note.state], names[note.other]) for note in self.notes())
+        if self.accepted:
+            steps += (Step("deactivate", names[i]) for i in self.exits)
+            steps += (Step("activate", names[i]) for i in self.enters)
+        return steps
 
     def explain(self) -> str:
         """Say in one sentence why the relations refuse it."""

@@ -104,6 +104,7 @@ class Queue:
         urgent: tasks that come before them.
         idlers: who waits for the queue to be drained.
         taken: what has been taken out last.
+        refused: how many mutations found no room.
 
     """
 
@@ -115,7 +116,7 @@ class Queue:
         "_lock",
         "_schema",
         "idlers",
-        "limit",
+        "refused",
         "taken",
         "urgent",
         "waiting",
@@ -126,6 +127,7 @@ class Queue:
         self.urgent: list[Task[object]] = []
         self.idlers: dict[Idle, None] = {}
         self.taken: Mutation | Task[object] | None = None
+        self.refused = 0
         self._schema = schema
         self._lock = RLock()
         self._counted = 0
@@ -156,6 +158,7 @@ class Queue:
                 return twin
             if _counts(mutation):
                 if self._counted >= limit:
+                    self.refused += 1
                     return None
                 self._counted += 1
             self.waiting.append(mutation)

@@ -1,4 +1,4 @@
-"""Watching a machine from outside: `Tracer`, and who is registered for what.
+"""Watching a machine from outside: `Tracer`, who is registered for what, and for all.
 
 Only the methods that a tracer really overrides are called. A tracer that raises is
 logged and never disturbs the machine.
@@ -6,7 +6,8 @@ logged and never disturbs the machine.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import os
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from asyncmachine.logs import log_exception
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from asyncmachine.schema import Schema
     from asyncmachine.transition import Mutation, Transition
 
-__all__ = ["Tracer", "Tracers"]
+__all__ = ["Tracer", "Tracers", "propagate_with", "tell", "trace_here", "tracers_everywhere"]
 
 
 class Tracer:
@@ -26,7 +27,7 @@ class Tracer:
     The methods run on the thread that carries out the transition, so they should be
     quick. Called in this order for a transition: ``transition_init``,
     ``transition_start``, ``handler_start`` and ``handler_end`` for each handler,
-    ``transition_end``.
+    ``transition_commit`` if it was executed, ``transition_end``.
 
     Attributes:
         wants_steps: whether transitions shall record their ``steps``, which costs time.
@@ -63,6 +64,13 @@ class Tracer:
     def transition_start(self, tx: Transition) -> None:
         """The handlers of the transition, if any, come next."""
 
+    def transition_commit(self, tx: Transition) -> None:
+        """The transition has changed the machine and its handlers have run.
+
+        Nobody has been told of it yet: waiters and results come after, so what is written
+        down here is safe before anybody can rely on it. Refused ones do not come here.
+        """
+
     def transition_end(self, tx: Transition) -> None:
         """The transition is over, refused ones included, and waiters have been set."""
 
@@ -80,17 +88,39 @@ class Tracer:
 
 
 HOOKS: Final = tuple(name for name, value in vars(Tracer).items() if callable(value))
+Hook: TypeAlias = "tuple[Callable[..., object], ...]"
 
 
 class Tracers:
-    """The tracers of one machine, by hook; replaced whole when one comes or goes."""
+    """The tracers of one machine, by hook; replaced whole when one comes or goes.
 
-    __slots__ = ("_by_hook", "all", "wants_steps")
+    Attributes:
+        all: the tracers.
+        wants_steps: whether one of them wants the steps of each transition.
+        early: whether one of them wants to hear of a transition before it is over.
+
+    Each hook is an attribute too: the methods of the tracers that have it.
+
+    """
+
+    __slots__ = (*HOOKS, "all", "early", "wants_steps")
+
+    machine_init: Hook
+    machine_dispose: Hook
+    submachine: Hook
+    mutation_queued: Hook
+    transition_init: Hook
+    transition_start: Hook
+    transition_commit: Hook
+    transition_end: Hook
+    handler_start: Hook
+    handler_end: Hook
+    queue_empty: Hook
+    schema_change: Hook
 
     def __init__(self, tracers: Iterable[Tracer]) -> None:
         self.all: tuple[Tracer, ...] = tuple(tracers)
         self.wants_steps = any(getattr(tracer, "wants_steps", False) for tracer in self.all)
-        self._by_hook: dict[str, list[Callable[..., object]]] = {}
         for hook in HOOKS:
             ignored = getattr(Tracer, hook)
             methods = [
@@ -98,17 +128,86 @@ class Tracers:
                 for each in self.all
                 if getattr(type(each), hook, ignored) is not ignored or hook in _own(each)
             ]
-            if methods:
-                self._by_hook[hook] = methods
+            setattr(self, hook, tuple(methods))
+        self.early = bool(self.transition_init or self.transition_start)
 
     def tell(self, hook: str, *details: object) -> None:
         """Call one hook of all tracers that have it."""
-        for method in self._by_hook.get(hook, ()):
-            try:
-                method(*details)
-            except Exception:  # noqa: BLE001 - it is the user's code
-                log_exception("error in the tracer %r", method)
+        tell(getattr(self, hook), *details)
+
+
+def tell(methods: Hook, *details: object) -> None:
+    """Call the methods of several tracers for one hook; what they raise is logged."""
+    for method in methods:
+        try:
+            method(*details)
+        except Exception:  # noqa: BLE001 - it is the user's code
+            log_exception("error in the tracer %r", method)
 
 
 def _own(tracer: Tracer) -> dict[str, object]:
     return getattr(tracer, "__dict__", {})
+
+
+# Traces that cross processes ------------------------------------------------------------
+
+Propagator: TypeAlias = "Callable[[Transition | None], str]"
+_propagators: Final[list[Propagator]] = []
+
+
+def propagate_with(propagator: Propagator | None) -> None:
+    """Have the trace that a mutation belongs to travel with it to other processes.
+
+    Args:
+        propagator: given the transition whose handler the current thread is in, or
+            ``None``, it returns the W3C ``traceparent`` to send along, or an empty text.
+            The last one given counts; ``None`` stops it.
+
+    """
+    _propagators[:] = () if propagator is None else (propagator,)
+
+
+def trace_here(tx: Transition | None) -> str:
+    """Give the ``traceparent`` of what the current thread is doing; empty if nobody traces."""
+    for propagator in tuple(_propagators):
+        try:
+            return propagator(tx)
+        except Exception:  # noqa: BLE001 - an observer's fault harms no mutation
+            log_exception("error in the propagator %r", propagator)
+    return ""
+
+
+# Tracers for every machine --------------------------------------------------------------
+
+GROUP: Final = "asyncmachine.tracers"
+_everywhere: list[tuple[Tracer, ...]] = []
+
+
+def tracers_everywhere() -> tuple[Tracer, ...]:
+    """Give the tracers that the environment asks for, for every machine of the program.
+
+    They are the entry points of the group ``asyncmachine.tracers``: one named ``AM_DBG``
+    is loaded, and called without arguments, if the environment variable ``AM_DBG`` is
+    set when the first machine is built. It returns a `Tracer`, or ``None``.
+    """
+    if not _everywhere:
+        _everywhere.append(_asked_for())  # twice, if threads race: the first one counts
+    return _everywhere[0]
+
+
+def _asked_for() -> tuple[Tracer, ...]:
+    if not any(name.startswith("AM_") for name in os.environ):
+        return ()
+    from importlib.metadata import entry_points  # slow, and rarely needed
+
+    found: list[Tracer] = []
+    for point in entry_points(group=GROUP):
+        if not os.environ.get(point.name):
+            continue
+        try:
+            tracer = point.load()()
+        except Exception:  # noqa: BLE001 - a missing extra, say: the program goes on
+            log_exception("the tracer that %s asks for can not be had", point.name)
+        else:
+            found += () if tracer is None else (tracer,)
+    return tuple(found)

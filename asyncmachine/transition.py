@@ -110,6 +110,9 @@ class Mutation:
         exempt: the queue's limit does not hold for it: who brings it looks for room.
         since: the moment of the machine when it was begun to be carried out, or ``None``.
         outcome: its result, once that is certain but not yet given to who waits for it.
+        trace: the W3C ``traceparent`` of what it was requested in, if an observer follows
+            traces; else empty.
+        queued_ns: when it was queued, by ``perf_counter_ns``, if a tracer has listened.
 
     """
 
@@ -122,11 +125,13 @@ class Mutation:
         "kind",
         "outcome",
         "passed",
+        "queued_ns",
         "quiet",
         "since",
         "states",
         "thread",
         "ticket",
+        "trace",
     )
 
     def __init__(
@@ -143,6 +148,7 @@ class Mutation:
         quiet: bool = False,
         dry: bool = False,
         exempt: bool = False,
+        trace: str = "",
     ) -> None:
         self.kind = kind
         self.states = states
@@ -155,6 +161,8 @@ class Mutation:
         self.quiet = quiet
         self.dry = dry
         self.exempt = exempt
+        self.trace = trace
+        self.queued_ns = 0
         self.since: Moment | None = None
         self.outcome: Result | None = None
 
@@ -192,11 +200,9 @@ class Rare:
         "accepted",
         "at",
         "data",
-        "ended_ns",
         "error",
         "heard",
         "log",
-        "started_ns",
         "step",
         "steps",
     )
@@ -206,7 +212,6 @@ class Rare:
         self.error: BaseException | None = None
         self.at: tuple[str, int] | None = None
         self.step = self.heard = 0
-        self.started_ns = self.ended_ns = 0
         self.data: dict[str, object] = {}
         self.steps: list[Step] = []
         self.log: list[str] = []
@@ -224,11 +229,24 @@ class Transition:
         ticks: all clocks before.
         rare: what only few transitions have, if it has; ``more`` makes it.
         number: its id, or 0 as long as nobody has asked for it.
+        started_ns, ended_ns: when, by ``perf_counter_ns``; only there if tracers listen.
 
     """
 
-    # Who makes one sets all of these: a call of __init__ would cost more than all the rest.
-    __slots__ = ("args", "machine", "moment", "number", "plan", "rare", "request", "ticks")
+    # Who makes one sets all but the last two: a call of __init__ would cost more than all
+    # the rest.
+    __slots__ = (
+        "args",
+        "ended_ns",
+        "machine",
+        "moment",
+        "number",
+        "plan",
+        "rare",
+        "request",
+        "started_ns",
+        "ticks",
+    )
 
     machine: Machine
     plan: Plan
@@ -238,6 +256,8 @@ class Transition:
     ticks: list[int]
     rare: Rare | None
     number: int
+    started_ns: int
+    ended_ns: int
 
     @property
     def outer(self) -> None:
@@ -271,7 +291,7 @@ class Transition:
         """The request that is carried out."""
         if self.request is None:
             plan = self.plan
-            self.request = Mutation(plan.kind, plan.states, self.args)
+            self.request = Mutation(plan.kind, plan.states, self.args, auto=plan.auto)
         return self.request
 
     @property
@@ -283,6 +303,22 @@ class Transition:
     def accepted(self) -> bool:
         """Whether relations and negotiation have agreed so far."""
         return self.rare.accepted if self.rare is not None else self.plan.accepted
+
+    @property
+    def outcome(self) -> str:
+        """What became of it, or would if it ended now.
+
+        ``"executed"``; ``"rejected"`` by the relations; ``"vetoed"`` by a handler;
+        ``"failed"`` with an error, in whatever phase.
+        """
+        rare = self.rare
+        if rare is None:
+            return "executed" if self.plan.accepted else "rejected"
+        if rare.error is not None:
+            return "failed"
+        if rare.accepted:
+            return "executed"
+        return "vetoed" if self.plan.accepted else "rejected"
 
     @property
     def error(self) -> BaseException | None:
@@ -318,6 +354,18 @@ class Transition:
         return tuple(ticks)
 
     @property
+    def moves(self) -> tuple[tuple[int, int], ...]:
+        """Position and ticks of every clock that it has moved, so far."""
+        moment = self.moment
+        if moment is None:
+            return ()
+        if self.error is None:
+            return self.plan.moves
+        _, *moved = moment
+        ticks = dict(zip(moved[::2], moved[1::2], strict=True))
+        return tuple((i, tick - self.ticks[i]) for i, tick in ticks.items())
+
+    @property
     def steps(self) -> list[Step]:
         """What was decided and done, if a tracer wants steps; else empty."""
         return self.more.steps
@@ -330,10 +378,10 @@ class Transition:
     @property
     def duration_ns(self) -> int:
         """Nanoseconds from start to end, or so far; 0 if no tracer has listened."""
-        more = self.more
-        if more.started_ns == 0:
+        started_ns = getattr(self, "started_ns", 0)
+        if not started_ns:
             return 0
-        return (more.ended_ns or perf_counter_ns()) - more.started_ns
+        return (getattr(self, "ended_ns", 0) or perf_counter_ns()) - started_ns
 
     def __repr__(self) -> str:
         outcome = "" if self.accepted else " refused"

@@ -35,6 +35,7 @@ from asyncmachine.relations import ADD, REMOVE, SET
 from asyncmachine.results import EXECUTED, Canceled, Result, Ticket
 from asyncmachine.running import LOCAL, Frame
 from asyncmachine.threads import run_aside, run_background
+from asyncmachine.tracing import tell
 from asyncmachine.transition import Cause, Mutation, cause_here, transition_here
 
 if TYPE_CHECKING:
@@ -115,7 +116,18 @@ class Turns(Conducting):
                 plan = self._now[0].plan(ADD, states)
             queue = self._queue
             if not self._plain or (queue is not None and queue.waiting):
-                result = self._mutate_slowly(plan, args)
+                if (
+                    self._traced
+                    and plan.bare
+                    and not (queue is not None and (queue.waiting or queue.urgent))
+                ):
+                    result = self._carry_out_traced(plan, args)
+                    if self._follow is not None:
+                        self._follow_up()
+                    if self._tells_drained:
+                        self._tell_drained()
+                else:
+                    result = self._mutate_slowly(plan, args)
             elif plan.simple:
                 ticks = self._ticks
                 first = plan.first
@@ -208,12 +220,14 @@ class Turns(Conducting):
             self._give_up(error)
             raise
         baton += FREE
-        if self._queue is not None:
-            try:
-                self._serve()
-            except BaseException:
-                self._serve_later()
-                raise
+        queue = self._queue
+        if queue is not None:
+            if queue.waiting or queue.urgent or queue.idlers:
+                try:
+                    self._serve()
+                except BaseException:
+                    self._serve_later()
+                    raise
             if self._handed is not None:
                 self._await_handed()
         return result
@@ -294,6 +308,21 @@ class Turns(Conducting):
         """Carry out a mutation that somebody looks at, and all that is queued meanwhile."""
         if self._disposed:
             return DISPOSED
+        if self._traced and plan.steady and (plan.bare or self._handler_timeout is None):
+            queue = self._queue
+            if queue is None or not (queue.waiting or queue.urgent):
+                result = self._carry_out_traced(plan, args, request)
+                if self._follow is not None:
+                    self._follow_up()
+                if self._tells_drained:
+                    self._tell_drained()
+                return result
+        return self._mutate_watched(plan, args, request)
+
+    def _mutate_watched(
+        self, plan: Plan, args: dict[str, object], request: Mutation | None
+    ) -> Result:
+        """Carry out a mutation, and all that is queued, where a late handler may take the turn."""
         ticket: Ticket | None = None
         result: Result | None = None
         try:
@@ -445,9 +474,16 @@ class Turns(Conducting):
                     share -= 1
                     if share <= 0 and len(queue):
                         return share
-        if moved and self._tracers is not None and not self._disposed:
-            self._inside(partial(self._tracers.tell, "queue_empty", self))
+        if moved and self._tells_drained:
+            self._tell_drained()
         return share
+
+    def _tell_drained(self) -> None:
+        """Tell tracers that the queue is empty, if it is."""
+        tracers = self._tracers
+        queue = self._queue
+        if tracers is not None and not self._disposed and not (queue is not None and len(queue)):
+            self._inside(partial(tell, tracers.queue_empty, self))
 
     def _inside(self, call: Callable[[], _T], transition: object = None) -> _T:
         """Call something that must not wait for the machine's turn, for it has it."""
@@ -478,6 +514,9 @@ class Turns(Conducting):
         elif plan.direct and self._plain and not self._watched and LOCAL.here.top is None:
             request.since = self._now
             ticket.settle(self._carry_out_directly(plan, args, request))
+        elif self._traced and plan.steady and (plan.bare or self._handler_timeout is None):
+            request.since = self._now
+            self._carry_out_traced(plan, args, request)
         else:
             self._carry_out(plan, args, request)
 
@@ -502,6 +541,9 @@ class Turns(Conducting):
             if plan.bare and self._plain:
                 self._follow = None
                 self._glide(plan, {})
+            elif plan.bare and self._traced:
+                self._follow = None
+                self._carry_out_traced(plan, {})
             else:
                 self._carry_out(plan, {}, Mutation(plan.kind, plan.states, {}, auto=True))
 
