@@ -194,6 +194,7 @@ class MachineAPI(Protocol):
         args: dict[str, object],
         passed: tuple[str, ...],
         cause: Cause | None = None,
+        trace: str = "",
     ) -> Result:
         """Take over a mutation that a pipe forwards."""
 

@@ -490,6 +490,7 @@ class Machine(Living):
         args: dict[str, object],
         passed: tuple[str, ...],
         cause: Cause | None = None,
+        trace: str = "",
     ) -> Result:
         """Take over a mutation that a pipe forwards, without carrying it out here.
 
@@ -499,6 +500,7 @@ class Machine(Living):
             args: what the handlers get.
             passed: ids of the machines that it has passed.
             cause: the transition that it comes from, if not the one of this thread.
+            trace: the W3C ``traceparent`` of that transition, if known.
 
         Returns:
             A queued result; a canceled one if the machine is disposed, or stuck for so
@@ -507,7 +509,9 @@ class Machine(Living):
         """
         if self.queue_length >= PIPE_LIMIT:
             return Canceled(f"the queue is full ({PIPE_LIMIT})")
-        return self._enqueue(kind, states, args, passed=passed, cause=cause, serve=False)
+        return self._enqueue(
+            kind, states, args, passed=passed, cause=cause, trace=trace, serve=False
+        )
 
     def lay_pipe(
         self,

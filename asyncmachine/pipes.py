@@ -33,10 +33,12 @@ class Pipe:
         source: the machine whose changes are carried.
         target: the machine that is changed.
         cause: the transition that is carried, if not the one of the thread that carries.
+        trace: the W3C ``traceparent`` of that transition, if it came from another process.
 
     """
 
     cause: Cause | None = None
+    trace: str = ""
 
     def __init__(self, source: MachineAPI, target: MachineAPI) -> None:
         self.source = source
@@ -112,7 +114,7 @@ class Pipe:
         if self._closed:
             return
         try:
-            result = self.target.deliver(kind, (state,), args, passed, self.cause)
+            result = self.target.deliver(kind, (state,), args, passed, self.cause, self.trace)
         except MachineError as error:  # something in the args can not travel
             self.source.add_error(error)
             return

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from asyncmachine.schema import Schema
     from asyncmachine.transition import Mutation, Transition
 
-__all__ = ["Tracer", "Tracers", "propagate_with", "tell", "trace_here", "tracers_everywhere"]
+__all__ = [
+    "PROPAGATORS",
+    "Tracer",
+    "Tracers",
+    "propagate_with",
+    "tell",
+    "trace_here",
+    "tracers_everywhere",
+]
 
 
 class Tracer:
@@ -152,7 +160,7 @@ def _own(tracer: Tracer) -> dict[str, object]:
 # Traces that cross processes ------------------------------------------------------------
 
 Propagator: TypeAlias = "Callable[[Transition | None], str]"
-_propagators: Final[list[Propagator]] = []
+PROPAGATORS: Final[list[Propagator]] = []  # one, or none: cheap to look at
 
 
 def propagate_with(propagator: Propagator | None) -> None:
@@ -164,12 +172,12 @@ def propagate_with(propagator: Propagator | None) -> None:
             The last one given counts; ``None`` stops it.
 
     """
-    _propagators[:] = () if propagator is None else (propagator,)
+    PROPAGATORS[:] = () if propagator is None else (propagator,)
 
 
 def trace_here(tx: Transition | None) -> str:
     """Give the ``traceparent`` of what the current thread is doing; empty if nobody traces."""
-    for propagator in tuple(_propagators):
+    for propagator in tuple(PROPAGATORS):
         try:
             return propagator(tx)
         except Exception:  # noqa: BLE001 - an observer's fault harms no mutation

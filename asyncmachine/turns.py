@@ -239,6 +239,7 @@ class Turns(Conducting):
         args: dict[str, object],
         passed: tuple[str, ...] = (),
         cause: Cause | None = None,
+        trace: str = "",
     ) -> Result:
         """Take over a mutation that came from another process.
 
@@ -252,6 +253,7 @@ class Turns(Conducting):
             args: what the handlers get.
             passed: ids of the machines whose pipes have forwarded it.
             cause: the transition whose handler requested it.
+            trace: the W3C ``traceparent`` of what it was requested in, if known.
 
         Returns:
             The result: executed, canceled, or queued if the machine is busy.
@@ -264,17 +266,21 @@ class Turns(Conducting):
         try:
             del baton[0]
         except IndexError:
-            return self._enqueue(kind, states, args, passed=passed, cause=cause, exempt=True)
+            return self._enqueue(
+                kind, states, args, passed=passed, cause=cause, trace=trace, exempt=True
+            )
         try:
             plan = self._now[0].plan(kind, states)
             queue = self._queue
             comes_first = self._plain and not (queue is not None and queue.waiting)
             if comes_first and passed and plan.accepted and not plan.changed:
                 result = EXECUTED  # a pipe asks for what already is
-            elif comes_first and (cause is None or plan.bare):
+            elif comes_first and (plan.bare or (cause is None and not trace)):
                 result = self._mutate_plainly(plan, args)
             else:
-                request = Mutation(kind, plan.states, args, passed=passed, cause=cause, exempt=True)
+                request = Mutation(
+                    kind, plan.states, args, passed=passed, cause=cause, trace=trace, exempt=True
+                )
                 result = self._mutate_slowly(plan, args, request)
         except TurnLost as lost:
             return _known(lost)
@@ -355,6 +361,7 @@ class Turns(Conducting):
         *,
         passed: tuple[str, ...] = (),
         cause: Cause | None = None,
+        trace: str = "",
         exempt: bool = False,
         serve: bool = True,
     ) -> Result:
@@ -366,7 +373,7 @@ class Turns(Conducting):
             states = tuple(self.schema.names[i] for i in positions)
         try:
             ticket = self._put(
-                Mutation(kind, states, args, passed=passed, cause=cause, exempt=exempt)
+                Mutation(kind, states, args, passed=passed, cause=cause, trace=trace, exempt=exempt)
             )
             if serve:
                 self._serve()

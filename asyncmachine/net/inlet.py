@@ -44,6 +44,7 @@ class _Kept(NamedTuple):
     args: dict[str, object]
     passed: tuple[str, ...]
     cause: Cause | None
+    trace: str
 
 
 class Inlet:
@@ -100,6 +101,7 @@ class Inlet:
         args: dict[str, object],
         passed: tuple[str, ...] = (),
         cause: Cause | None = None,
+        trace: str = "",
     ) -> None:
         """Hand a mutation to the machine, or keep it while there is no room.
 
@@ -114,10 +116,10 @@ class Inlet:
         if self._backlog or machine.queue_length >= machine.queue_limit:
             if len(self._backlog) >= _MOST_KEPT:
                 raise ProtocolError(f"more than {_MOST_KEPT} mutations wait for {machine.id}")
-            self._backlog.append(_Kept(call, number, kind, states, args, passed, cause))
+            self._backlog.append(_Kept(call, number, kind, states, args, passed, cause, trace))
             self._pump.do(self._hand_on)
             return
-        self._hand(call, number, kind, states, args, passed, cause)
+        self._hand(call, number, kind, states, args, passed, cause, trace)
 
     def after(self, call: Callable[[], object]) -> None:
         """Call something once all that has come is handed to the machine."""
@@ -141,9 +143,10 @@ class Inlet:
         args: dict[str, object],
         passed: tuple[str, ...],
         cause: Cause | None,
+        trace: str,
     ) -> None:
         try:
-            result = self.machine.accept(kind, states, args, passed, cause)
+            result = self.machine.accept(kind, states, args, passed, cause, trace)
         except Exception as error:  # noqa: BLE001 - a machine with catch_errors=False
             log_exception("error in a handler of %s", self.machine.id, error=error)
             result = Canceled(described(error))

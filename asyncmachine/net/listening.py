@@ -47,6 +47,7 @@ class RemoteTransition:
         states_before: the active states before.
         target_states: the active states afterwards.
         data: a dict for its listeners.
+        trace: the W3C ``traceparent`` of the transition, if it is traced at home.
 
     """
 
@@ -62,6 +63,7 @@ class RemoteTransition:
         "target_states",
         "time_after",
         "time_before",
+        "trace",
     )
 
     error: BaseException | None = None
@@ -92,9 +94,11 @@ class RemoteTransition:
             auto=message.auto,
             cause=cause,
             passed=origin.passed if origin else (),
+            trace=origin.trace if origin else "",
         )
         self.request = self.mutation
         self.accepted = message.accepted
+        self.trace = message.trace
         self.time_before, self.states_before = before
         self.time_after, self.target_states = machine.time(), machine.active_states()
         self.data: dict[str, object] = {}

@@ -61,6 +61,7 @@ class InboundPipe(Pipe):
         def carry(event: Event) -> None:
             tx = event.transition
             self.cause = Cause(tx.machine.id, tx.id) if tx.id else None  # one at a time
+            self.trace = getattr(tx, "trace", "")
             self.forward(kind, state, event)
 
         return carry

@@ -31,8 +31,8 @@ from asyncmachine.relations import ADD, REMOVE, SET
 from asyncmachine.results import EXECUTED, QUEUED, Canceled, Result, Ticket
 from asyncmachine.running import in_handler
 from asyncmachine.schema import EXCEPTION
-from asyncmachine.tracing import Tracer, Tracers
-from asyncmachine.transition import cause_here, transition_here
+from asyncmachine.tracing import PROPAGATORS, Tracer, Tracers, trace_here
+from asyncmachine.transition import transition_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -220,7 +220,8 @@ class RemoteMachine(Mirror):
             call = client.begin(remote=self)
         except ConnectionLostError:
             return Canceled(self._why_gone or f"{client.name} is gone")
-        why = self._outlet.call(Request(call, wire.NUMBERS[kind], positions, packed))
+        origin = _traced() if PROPAGATORS else None
+        why = self._outlet.call(Request(call, wire.NUMBERS[kind], positions, packed, origin))
         if why:
             call.answer(wire.Canceled(call.number, why))
         reply = client.finish(call, left)
@@ -234,8 +235,10 @@ class RemoteMachine(Mirror):
         ticket = Ticket(self)
         origin = None
         inside = in_handler()
-        if inside and (cause := cause_here()) is not None:
-            origin = wire.Origin(cause.machine_id, cause.transition_id)
+        if inside and (tx := transition_here()) is not None:
+            origin = wire.Origin(tx.machine.id, tx.id, (), trace_here(tx))
+        elif PROPAGATORS:
+            origin = _traced()
         request = Request(None, wire.NUMBERS[kind], positions, packed, origin, ticket)
         why = self._outlet.send(request, wait=not inside, timeout=self._client.call_timeout)
         return Canceled(why) if why else ticket.result()
@@ -552,6 +555,7 @@ class RemoteMachine(Mirror):
         args: dict[str, object],
         passed: tuple[str, ...],
         cause: Cause | None = None,
+        trace: str = "",
     ) -> Result:
         """Send a mutation that a pipe forwards; inside a handler without waiting."""
         positions = self._found.get(states) or self._positions(states)
@@ -568,10 +572,10 @@ class RemoteMachine(Mirror):
         tx = transition_here()
         if tx is None:
             machine_id, transition_id = cause or ("", 0)
-            origin = wire.Origin(machine_id, transition_id, passed)
+            origin = wire.Origin(machine_id, transition_id, passed, trace)
             wait = not in_handler()
         else:
-            origin = wire.Origin(tx.machine.id, tx.id, passed)
+            origin = wire.Origin(tx.machine.id, tx.id, passed, trace_here(tx))
             wait = False
         request = Request(None, wire.NUMBERS[kind], positions, packed, origin, None, passed[-1])
         why = self._outlet.send(request, wait=wait, timeout=None)
@@ -817,3 +821,9 @@ def _revive(address: str, machine_id: str) -> RemoteMachine:
     from asyncmachine.net.host import proxy
 
     return proxy(address, machine_id)
+
+
+def _traced() -> wire.Origin | None:
+    """The trace that the current thread is in, if it is in one, for what it requests."""
+    trace = trace_here(None)
+    return wire.Origin(trace=trace) if trace else None

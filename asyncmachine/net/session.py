@@ -485,10 +485,14 @@ class Session:
         assert isinstance(message, wire.Forward)
         origin = message.origin
         cause = Cause(origin.machine, origin.transition) if origin.machine else None
-        self._bring_in(message, origin.passed, cause)
+        self._bring_in(message, origin.passed, cause, origin.trace)
 
     def _bring_in(
-        self, message: wire.Message, passed: tuple[str, ...] = (), cause: Cause | None = None
+        self,
+        message: wire.Message,
+        passed: tuple[str, ...] = (),
+        cause: Cause | None = None,
+        trace: str = "",
     ) -> None:
         assert isinstance(message, _MUTATIONS)
         channel = self._channels.get(message.channel)
@@ -514,7 +518,7 @@ class Session:
             failure = args.get("error")
             if isinstance(failure, RemoteError) and EXCEPTION in states:
                 channel.machine.error = failure
-        inlet.take(call, kind, states, args, passed, cause)
+        inlet.take(call, kind, states, args, passed, cause, trace)
 
     def _check_allowed(self, machine: Machine, kind: str, states: tuple[str, ...]) -> None:
         allow = self.policy.allow

@@ -19,7 +19,7 @@ from asyncmachine.errors import PipeOverflowError
 from asyncmachine.logs import log_warning
 from asyncmachine.net.errors import ConnectionLostError, NotSerialisableError
 from asyncmachine.net.wire import NUMBERS, Event, Origin, Overflowed, encode
-from asyncmachine.tracing import Tracer
+from asyncmachine.tracing import Tracer, trace_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,9 +128,9 @@ class Subscription:
             return
         mutation, machine, wish = tx.mutation, self._machine, self._wish
         origin = None
-        if mutation.cause is not None or mutation.passed:
+        if mutation.cause is not None or mutation.passed or mutation.trace:
             cause = mutation.cause or ("", 0)
-            origin = Origin(cause[0], cause[1], mutation.passed)
+            origin = Origin(cause[0], cause[1], mutation.passed, mutation.trace)
         self._put(
             encode(
                 Event(
@@ -145,6 +145,7 @@ class Subscription:
                     origin,
                     mutation.auto,
                     tx.accepted,
+                    trace_here(tx),
                 )
             )
         )

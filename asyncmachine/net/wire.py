@@ -104,12 +104,14 @@ class Origin(_Message):
         machine: id of the machine whose handler requested it, or empty.
         transition: number of its transition.
         passed: ids of the machines whose pipes have forwarded it.
+        trace: the W3C ``traceparent`` of what it was requested in, or empty.
 
     """
 
     machine: str = ""
     transition: int = 0
     passed: tuple[str, ...] = ()
+    trace: str = ""
 
 
 class Refusal(_Message):
@@ -413,6 +415,7 @@ class Event(_Message, tag=40):
         origin: why it was requested.
         auto: whether the machine itself requested it.
         accepted: whether it was executed.
+        trace: the W3C ``traceparent`` of the transition, if it is traced.
 
     """
 
@@ -427,6 +430,7 @@ class Event(_Message, tag=40):
     origin: Origin | None = None
     auto: bool = False
     accepted: bool = True
+    trace: str = ""
 
 
 class Overflowed(_Message, tag=41):
