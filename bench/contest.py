@@ -24,6 +24,7 @@ __all__ = [
     "AtLeastRate",
     "AtLeastTimes",
     "AtMost",
+    "AtMostBeyond",
     "AtMostTimes",
     "Contest",
     "Contested",
@@ -51,12 +52,25 @@ class Goal(Protocol):
     def ratio(self, ours: float, other: float) -> float:
         """Hold our figure against the other side's, as the goal is worded."""
 
+    def worded(self, ratio: float) -> str:
+        """How the table says what came of that."""
+
     def met(self, ours: float, ratio: float | None) -> bool:
         """Say whether it is reached."""
 
 
+class _Times:
+    """A goal that is held against the other side as a ratio."""
+
+    __slots__ = ()
+
+    def worded(self, ratio: float) -> str:
+        """So many times the other."""
+        return f"× {ratio:.2f}"
+
+
 @dataclass(frozen=True, slots=True)
-class AtMostTimes:
+class AtMostTimes(_Times):
     """Ours costs at most so many times the other side."""
 
     limit: float
@@ -76,7 +90,7 @@ class AtMostTimes:
 
 
 @dataclass(frozen=True, slots=True)
-class AtLeastTimes:
+class AtLeastTimes(_Times):
     """Ours is at least so many times faster than the other side."""
 
     limit: float
@@ -96,7 +110,7 @@ class AtLeastTimes:
 
 
 @dataclass(frozen=True, slots=True)
-class AtLeastRate:
+class AtLeastRate(_Times):
     """Ours makes so many steps a second, or such a share of what the other side makes."""
 
     per_second: float
@@ -120,7 +134,7 @@ class AtLeastRate:
 
 
 @dataclass(frozen=True, slots=True)
-class AtMost:
+class AtMost(_Times):
     """Ours is at most so much in its own unit; the ratio says the other side's share of it."""
 
     limit: float
@@ -136,6 +150,38 @@ class AtMost:
 
 
 @dataclass(frozen=True, slots=True)
+class AtMostBeyond:
+    """Ours costs at most so many empty calls more than the other side; both are in E.
+
+    Attributes:
+        limit: in E.
+        noise: what two runs of the same may differ by, in E.
+
+    """
+
+    limit: float
+    noise: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """How the table says it."""
+        noise = f" ± {self.noise:g}" if self.noise else ""
+        return f"at most {self.limit:g}{noise} E beyond"
+
+    def ratio(self, ours: float, other: float) -> float:
+        """What ours costs beyond the other."""
+        return ours - other
+
+    def worded(self, ratio: float) -> str:
+        """So many empty calls."""
+        return f"{ratio:+.1f} E"
+
+    def met(self, ours: float, ratio: float | None) -> bool:
+        """Compare the difference."""
+        return ratio is not None and ratio <= self.limit + self.noise
+
+
+@dataclass(frozen=True, slots=True)
 class Contest:
     """One row of a table.
 
@@ -146,7 +192,8 @@ class Contest:
             of interest. What has to be ended goes on the stack. ``run`` of a side returns
             nanoseconds, or whatever the unit says.
         goal: what it must reach.
-        unit: ``µs``, ``ns`` and ``s`` for each step, ``/s`` for a rate, or ``B`` for bytes.
+        unit: ``µs``, ``ns``, ``ms`` and ``s`` for each step, ``E`` for empty calls that are
+            measured right before and after it, ``/s`` for a rate, or ``B`` for bytes.
         effort: lengthens what is timed at once.
         most_rounds: for what takes long.
         times: repetitions in each round, if they are not to be found out.
@@ -165,10 +212,20 @@ class Contest:
 
 @dataclass(slots=True)
 class Contested:
-    """A contest and what came of it: figures of each side and round, for one step."""
+    """A contest and what came of it.
+
+    Attributes:
+        contest: the contest.
+        figures: of each side and round, for one step.
+        call_ns: what an empty call took, now and then.
+        fault: why it could not be held.
+        missing: what it lacks.
+
+    """
 
     contest: Contest
     figures: dict[str, list[float]] = field(default_factory=dict)
+    call_ns: list[float] = field(default_factory=list)
     fault: str = ""
     missing: str = ""
 
@@ -197,6 +254,11 @@ class Contested:
         """Median of a side."""
         figures = self.figures.get(side)
         return median(figures) if figures else None
+
+    def nanoseconds(self, side: str) -> float:
+        """Median of a side, whatever its unit of time."""
+        figure = self.figure(side) or 0.0
+        return figure * median(self.call_ns) if self.contest.unit == "E" else figure
 
     def ratio_to(self, side: str) -> float | None:
         """Median of the rounds' ratios, worded as the goal is."""
@@ -260,11 +322,17 @@ def _hold_one(
         rounds = min(rounds, contest.most_rounds or rounds)
         for number in range(1, rounds + 1):
             progress.say(f"round {number} of {rounds}: {contest.title}")
-            ruler.read()
+            before = ruler.read()
             for name, side in sides.items():
                 with no_garbage_collection():
                     taken = side.run(times[name])
-                contested.figures[name].append(taken / times[name] / side.steps)
+                figure = taken / times[name] / side.steps
+                if contest.unit == "E":
+                    after = ruler.read(part_ns)
+                    contested.call_ns.append(after.empty_call_ns)
+                    figure /= (before.empty_call_ns + after.empty_call_ns) / 2
+                    before = after
+                contested.figures[name].append(figure)
         for side in sides.values():
             side.close()
         progress.say(f"ending {contest.title}")

@@ -25,7 +25,7 @@ def contest_table(held: Sequence[Contested], title: str, empty_call_ns: float) -
     """One row a contest: ours, the side that it is held against, and what it must reach."""
     return Table(
         title=title,
-        headings=("case", "ours", "E", "held against", "×", "must reach", ""),
+        headings=("case", "ours", "E", "held against", "by that", "must reach", ""),
         rows=tuple(_row(contested, empty_call_ns) for contested in held),
         notes=(
             *(note for contested in held for note in _notes(contested)),
@@ -40,7 +40,7 @@ def contested_data(contested: Contested) -> dict[str, object]:
     return {
         "key": contested.contest.key,
         "title": contested.contest.title,
-        "unit": "bytes" if contested.contest.unit == "B" else "ns",
+        "unit": {"B": "bytes", "E": "E"}.get(contested.contest.unit, "ns"),
         "goal": contested.contest.goal.text,
         "ours": contested.ours,
         "held_against": contested.judge,
@@ -64,7 +64,7 @@ def plot_contests(path: Path, title: str, held: Sequence[Contested]) -> None:
     figure, axes = plt.subplots(figsize=(10, 1.6 + 0.3 * len(bars)), layout="constrained", dpi=120)
     drawn = axes.barh(
         range(len(bars)),
-        [(each.figure(side) or 0) / 1000 for each, side in bars],
+        [each.nanoseconds(side) / 1000 for each, side in bars],
         color=[_COLOURS.get(each.verdict, _OVER) if side == OURS else _PEER for each, side in bars],
         height=0.7,
     )
@@ -92,15 +92,15 @@ def _row(contested: Contested, empty_call_ns: float) -> tuple[str, ...]:
     unit, judge, ratio = contested.contest.unit, contested.judge, contested.ratio
     ours = contested.ours
     in_calls = _NONE
-    if ours is not None and empty_call_ns and unit not in {"B", "s"}:
-        calls = ours / empty_call_ns
+    if ours is not None and empty_call_ns and unit not in {"B", "s", "ms"}:
+        calls = ours if unit == "E" else ours / empty_call_ns
         in_calls = f"{calls:,.0f}" if calls >= 100 else f"{calls:,.1f}"
     return (
         contested.contest.title,
         _figure(ours, unit),
         in_calls,
         _NONE if judge is None else f"{judge} {_figure(contested.figure(judge), unit)}",
-        _NONE if ratio is None else f"× {ratio:.2f}",
+        _NONE if ratio is None else contested.contest.goal.worded(ratio),
         contested.contest.goal.text,
         contested.verdict,
     )
@@ -113,7 +113,7 @@ def _notes(contested: Contested) -> list[str]:
         if side not in {OURS, contested.judge}:
             figure = _figure(contested.figure(side), contested.contest.unit)
             ratio = contested.ratio_to(side)
-            held = "" if ratio is None else f", × {ratio:.2f}"
+            held = "" if ratio is None else f", {contested.contest.goal.worded(ratio)}"
             notes.append(f"{contested.contest.key}: {side} {figure}{held}.")
     return notes
 
@@ -124,6 +124,10 @@ def _figure(value: float | None, unit: str) -> str:
     match unit:
         case "/s":
             return f"{1e9 / value:,.0f} /s"
+        case "E":
+            return f"{value:,.1f} E"
+        case "ms":
+            return f"{value / 1e6:,.1f} ms"
         case "s":
             return f"{value / 1e9:.2f} s"
         case "ns":

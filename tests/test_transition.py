@@ -573,3 +573,78 @@ def test_mutations_that_had_to_wait_are_told_of() -> None:
 
     (mutation,) = recorder.queued
     assert (mutation.kind, mutation.states, mutation.args) == ("add", ("Qux",), {"n": 1})
+
+
+# What became of it ----------------------------------------------------------------------------
+
+
+class Outcomes(Tracer):
+    """Notes the outcome and the moves of each transition, as it ends."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[str, tuple[tuple[int, int], ...]]] = []
+
+    def transition_end(self, tx: Transition) -> None:
+        self.noted.append((tx.outcome, tx.moves))
+        moved = dict(tx.moves)
+        assert tx.time_after == tuple(
+            tick + moved.get(position, 0) for position, tick in enumerate(tx.time_before)
+        )
+
+
+@pytest.mark.parametrize("steps", [False, True])
+def test_a_transition_tells_its_outcome_and_what_moved(steps: bool) -> None:
+    class Handlers:
+        def Vetoed_enter(self, event: Event) -> bool:
+            return False
+
+        def Broken_enter(self, event: Event) -> None:
+            raise LookupError("in negotiation")
+
+        def Late_state(self, event: Event) -> None:
+            raise LookupError("at the end")
+
+    outcomes = Outcomes()
+    outcomes.wants_steps = steps
+    machine = Machine(
+        {
+            "Foo": State(multi=True),
+            "Vetoed": State(),
+            "Rejected": State(require="Vetoed"),
+            "Broken": State(),
+            "Early": State(),
+            "Late": State(remove="Foo"),
+        },
+        handlers=Handlers(),
+        tracers=[outcomes],
+    )
+    machine.add("Foo", "Early")
+    machine.add("Foo")
+    machine.add("Vetoed")
+    machine.add("Rejected")
+    machine.add("Broken")
+    machine.add("Late")
+
+    assert outcomes.noted == [
+        ("executed", ((0, 1), (4, 1))),
+        ("executed", ((0, 2),)),
+        ("vetoed", ()),
+        ("rejected", ()),
+        ("failed", ()),
+        ("executed", ((6, 1),)),  # Exception
+        ("failed", ((0, 1), (5, 2))),  # Late came and was put back
+        ("executed", ((6, 2),)),
+    ]
+
+
+def test_a_transition_that_nobody_has_refused_yet_would_be_executed() -> None:
+    seen: list[tuple[str, int]] = []
+    machine = Machine({"Foo": State()})
+
+    def look(event: Event) -> None:
+        seen.append((event.transition.outcome, len(event.transition.moves)))
+
+    machine.bind({"Foo_enter": look, "Foo_state": look})
+    machine.add("Foo")
+
+    assert seen == [("executed", 0), ("executed", 1)]

@@ -1106,3 +1106,25 @@ def test_a_function_is_told_the_final_result(busily: bool) -> None:
         machine.add("Bar").on_done(told.append)
         machine.add("Foo").on_done(told.append)
     assert told == [Result.CANCELED, Result.EXECUTED]
+
+
+# What is counted ------------------------------------------------------------------------------
+
+
+def test_mutations_that_found_the_queue_full_are_counted() -> None:
+    machine = Machine({"Foo": State(multi=True)}, queue_limit=2)
+    assert machine.queue_refused == 0
+    results = machine.eval(lambda: [machine.add("Foo", n=n) for n in range(5)])
+    assert [bool(each) for each in results] == [True, True, False, False, False]
+    assert machine.queue_refused == 3
+
+
+def test_pending_waiters_are_counted() -> None:
+    machine = Machine({"Foo": State(), "Bar": State()})
+    assert machine.waiters_pending == 0
+    waiters = [machine.when("Foo"), machine.when("Bar"), machine.when_not("Foo")]
+    assert machine.waiters_pending == 2
+    machine.add("Foo")
+    waiters[1].cancel()
+    machine.add("Foo")
+    assert machine.waiters_pending == 0
