@@ -14,6 +14,7 @@ FOR_DEMO := $(VENV)/.has-examples-$(SUM)
 FOR_TEST := $(VENV)/.has-test+lint+examples+bench-$(SUM)
 FOR_BENCH := $(VENV)/.has-examples+bench-$(SUM)
 FOR_DOCS := $(VENV)/.has-docs-$(SUM)
+PROMETHEUS := build/tools/prometheus
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
@@ -22,7 +23,7 @@ export MPLBACKEND := Agg
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint types interleavings unit bench docs clean find-python
+.PHONY: help demo test lint types interleavings unit prometheus bench docs clean find-python
 
 help: ## say what there is (the default)
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -46,9 +47,22 @@ interleavings: $(FOR_TEST) ## tests of all schedules of two or three threads
 	$(BIN)/frontrun $(BIN)/python -m pytest tests/interleavings
 
 # Coverage of everything is gated by setup.cfg, that of the core alone by the second command.
-unit: $(FOR_TEST) ## all other tests and doctests, with coverage
+unit: $(FOR_TEST) prometheus ## all other tests and doctests, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
 	@$(BIN)/coverage report --include='asyncmachine/*.py' > build/coverage-core.txt || { cat build/coverage-core.txt; exit 1; }
+
+# The server that tests scrape with, out of the Debian package: unpacked here, not installed.
+prometheus: ## fetch Prometheus for the tests, if it is not there
+	@test -x $(PROMETHEUS) || command -v prometheus > /dev/null || $(MAKE) --silent --no-print-directory $(PROMETHEUS) \
+	|| echo 'Prometheus can not be had here (Debian package "prometheus"): what needs it is skipped.' >&2
+
+$(PROMETHEUS):
+	@command -v apt-get > /dev/null && command -v dpkg-deb > /dev/null
+	@rm -rf build/tools && mkdir -p build/tools
+	@cd build/tools && { apt-get download -qq prometheus 2> /dev/null \
+	|| { apt-get update -qq && apt-get download -qq prometheus; }; }
+	@cd build/tools && dpkg-deb -x prometheus_*.deb unpacked && rm prometheus_*.deb \
+	&& mv unpacked/usr/bin/promtool unpacked/usr/bin/prometheus . && rm -rf unpacked
 
 bench: $(FOR_BENCH) ## measure the core, then the same job on other libraries
 	$(BIN)/python -m bench core

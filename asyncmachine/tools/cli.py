@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from asyncmachine.errors import hint
 from asyncmachine.tools.command import Command, CommandError
 from asyncmachine.tools.connecting import CONNECT
+from asyncmachine.tools.dashboards import GRAFANA
 from asyncmachine.tools.inspection import INSPECT
 from asyncmachine.tools.serving import HOST, SERVE
 from asyncmachine.tools.simulating import SIM
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS: Final[tuple[Command, ...]] = (INSPECT, SERVE, CONNECT, HOST, SIM)
+COMMANDS: Final[tuple[Command, ...]] = (INSPECT, SERVE, CONNECT, HOST, GRAFANA, SIM)
 
 _DESCRIPTION: Final = """\
 Tools for asyncmachine, relational state machines for plain threaded Python.

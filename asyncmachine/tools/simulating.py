@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import socket
+import sys
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +36,7 @@ examples:
   am sim --processes 3 --kill-process 20      kill a process after 20 s; the rest goes on
   am sim --router flood --report build/sim    with a report: page, plots, tables
   am sim --speed 0 --seed 7 --log a.log       all transitions, to compare two runs
+  am sim --metrics 9464 --duration 3600       with metrics for Prometheus on that port
 """
 
 
@@ -82,6 +86,13 @@ def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--unsigned", action="store_true", help="do not sign messages")
     parser.add_argument("--report", metavar="DIR", help="write a report there")
     parser.add_argument("--log", default="", metavar="FILE", help="write all transitions there")
+    parser.add_argument(
+        "--metrics",
+        type=int,
+        default=0,
+        metavar="PORT",
+        help="serve metrics for Prometheus there, those of the processes on the ports after it",
+    )
 
 
 def _check(arguments: Namespace) -> None:
@@ -96,6 +107,8 @@ def _check(arguments: Namespace) -> None:
             continue
         wanted = "above 0" if some else "of 0 or more"
         raise CommandError(f"--{name.replace('_', '-')} has to be a number {wanted}, not {value:g}")
+    if not 0 <= arguments.metrics <= 65535 - arguments.processes:
+        raise CommandError(f"--metrics has to be a port, not {arguments.metrics}")
     if arguments.processes and arguments.speed != 1:
         raise CommandError("virtual time runs in one process: leave out --processes or --speed")
     if arguments.kill_process is not None and arguments.processes < 2:
@@ -137,7 +150,10 @@ def _run(arguments: Namespace) -> int:
         signed=not arguments.unsigned,
         steady=arguments.steady,
         log=arguments.log,
+        metrics=arguments.metrics,
     )
+    if arguments.metrics:
+        _check_metrics(arguments.metrics, arguments.processes)
     if arguments.log:
         _check_writable(Path(arguments.log))
     folder = None if arguments.report is None else _folder(arguments.report)
@@ -177,6 +193,19 @@ def _check_writable(path: Path) -> None:
             pass
     except OSError as error:
         raise CommandError(f"--log {path} can not be written: {error.strerror}") from error
+
+
+def _check_metrics(port: int, processes: int) -> None:
+    """Refuse what is missing or taken before anything is started, and say where to look."""
+    if find_spec("prometheus_client") is None:
+        raise CommandError("--metrics needs pip install 'asyncmachine[prometheus]'")
+    for each in range(port, port + processes + 1):
+        try:
+            with socket.create_server(("127.0.0.1", each)):
+                pass
+        except OSError as error:
+            raise CommandError(f"--metrics: port {each} is taken: {error.strerror}") from error
+        print(f"metrics: http://127.0.0.1:{each}/metrics", file=sys.stderr)
 
 
 class _Interrupts:

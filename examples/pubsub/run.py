@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from asyncmachine import Machine, Tracer
     from examples.pubsub.clock import Clock
+    from examples.pubsub.metrics import Metrics
     from examples.pubsub.outcome import SlowHandler
     from examples.pubsub.settings import Settings
     from examples.pubsub.sim import World
@@ -97,7 +98,10 @@ class Running:
         self._view = view
         self._stack = ExitStack()
         self._log = self._opened_log()
+        self._metrics = self._served_metrics()
         self._tracers: tuple[Tracer, ...] = () if self._log is None else (self._log,)
+        if self._metrics is not None:
+            self._tracers = (*self._tracers, self._metrics.tracer)
         self._meters = {kind: Meter(kind) for kind in ("sim", "topic", "registry")}
         self._samples: list[Sample] = []
         latency = None
@@ -128,6 +132,15 @@ class Running:
             return None
         file = self._stack.enter_context(Path(self.settings.log).open("w", encoding="utf-8"))  # noqa: SIM115 - the stack closes it
         return TransitionLog(file, self.clock)
+
+    def _served_metrics(self) -> Metrics | None:
+        if not self.settings.metrics:
+            return None
+        from examples.pubsub.metrics import Metrics  # needs prometheus-client
+
+        metrics = Metrics(self.settings.metrics)
+        self._stack.callback(metrics.close)
+        return metrics
 
     def _observe(self, machine: Machine, kind: str) -> None:
         machine.add_tracer(self._meters[kind])
@@ -173,6 +186,8 @@ class Running:
             total.mesh,
         )
         self._samples.append(sample)
+        if self._metrics is not None:
+            self._metrics.sample = sample
         if self._view is not None:
             progress = min(now / self.settings.duration, 1.0)
             self._view.update(sample, self.handlers()[:8], check.latencies, progress)

@@ -27,6 +27,8 @@ class Settings(NamedTuple):
         steady: whether all peers are there and in one topic from the beginning, and only
             messages are sent; else peers and topics come and go.
         log: a file for all transitions, or an empty text.
+        metrics: port that serves metrics for Prometheus, those of the processes on the ports
+            after it; 0 for none.
 
     """
 
@@ -43,6 +45,7 @@ class Settings(NamedTuple):
     signed: bool = True
     steady: bool = False
     log: str = ""
+    metrics: int = 0
 
     def as_text(self) -> dict[str, str]:
         """Give each option and its value, to be shown."""

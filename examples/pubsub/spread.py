@@ -23,7 +23,7 @@ from examples.pubsub.run import Running
 from examples.pubsub.site import Site
 
 if TYPE_CHECKING:
-    from asyncmachine import Event, Machine
+    from asyncmachine import Event, Machine, Tracer
     from examples.pubsub.run import View
     from examples.pubsub.settings import Settings
     from examples.pubsub.sim import World
@@ -62,11 +62,20 @@ class _Remote:
             signed=settings.signed,
             workers=1,  # the other cores have sites of their own
         )
-        self.crowd = Crowd(self.site, settings, self._tell, self._join)
+        tracers = (self._metrics(settings.metrics + number),) if settings.metrics else ()
+        self.crowd = Crowd(self.site, settings, self._tell, self._join, tracers)
         self.site.seen_to["do"] = self._do
         self.site.seen_to["lost"] = self._lost
         self.site.machine.on_dispose(lambda _: self.clock.close())
         self.clock.call_later(_REPORTING, self._report)
+
+    def _metrics(self, port: int) -> Tracer:
+        """Serve the metrics of this process; give the tracer that collects machines."""
+        from examples.pubsub.metrics import Metrics  # needs prometheus-client
+
+        metrics = Metrics(port)
+        self.site.machine.on_dispose(lambda _: metrics.close())
+        return metrics.tracer
 
     def _tell(self, args: dict[str, object]) -> None:
         self.site.send(0, "told", **args)
