@@ -195,8 +195,9 @@ class Changing(Awaiting):
         """End a transition whose handler has failed; semantics.md section 7."""
         name, number = tx.more.at or ("", -1)
         label = self._bound.label(number) if tx.more.at else "the machine"
+        tx.more.error = error
         if isinstance(error, Exception):
-            tx.more.error = self.error = error
+            self.error = error
             if self._narrator is not None:
                 self._narrator.failed(tx, error)
             if self._tracers is not None and self._tracers.wants_steps:

@@ -42,6 +42,7 @@ examples:
   python -m bench peers --plot peers.png   and a picture of it
   python -m bench net                      machines in other processes, in a minute or two
   python -m bench net --only 'call*'       a round trip beside that of a bare socket or pipe
+  python -m bench observers                traces, metrics, the feed, history
   python -m bench pubsub                   the case study, beside plain threads and queues
 
 Close what else keeps the machine busy. Ctrl-C ends a run early and prints what there is.
@@ -52,9 +53,29 @@ _NET_FULL, _NET_QUICK = Effort(parts=1, part_ms=50), Effort(rounds=2, parts=1, p
 _NET_ABOUT: Final = """\
 Measure machines that live in other processes. Each case is held against the raw carrier (a
 bare unix socket, a bare pipe) or another library that does the same beside it, in turns and
-in the same run; "×" is the median of the rounds' ratios. A table says ok or OVER beside what
+in the same run; "by that" is the median of the rounds' ratios. A table says ok or OVER beside what
 the project has set itself; the exit code is 0 either way. A library that is not installed
 costs only its own row. Every process that is started ends with the run, after Ctrl-C, too.
+"""
+_OBSERVERS_FULL, _OBSERVERS_QUICK = (
+    Effort(rounds=15, parts=1, part_ms=20),
+    Effort(rounds=3, parts=1, part_ms=5),
+)
+_OBSERVERS_ABOUT: Final = """\
+Measure machines that are watched: by a Prometheus collector, the feed, OpenTelemetry, a
+history. Each is held against a bare machine that does the same beside it, in turns and in
+the same run, and what it costs beyond that is given in empty function calls. A table says
+ok or OVER beside what the project has set itself; the exit code is 0 either way. Every
+process that is started ends with the run, after Ctrl-C, too.
+"""
+_OBSERVERS_EXAMPLES: Final = """\
+examples:
+  python -m bench observers                all cases, in two minutes
+  python -m bench observers --quick        the same in one, less exact
+  python -m bench observers --list         the names of the cases
+  python -m bench observers --only 'feed*' one of them, while working on it
+  python -m bench observers --json o.json  everything measured, round by round
+  python -m bench observers --markdown     as it stands in docs/performance.md
 """
 _NET_EXAMPLES: Final = """\
 examples:
@@ -105,6 +126,8 @@ def _list(options: argparse.Namespace) -> int:
         return 0
     if options.command == "net":
         cases = commands.net_contests()
+    elif options.command == "observers":
+        cases = commands.observer_contests()
     else:
         cases = commands.core_cases() if options.command == "core" else commands.peer_cases()
     width = max(len(case.key) for case in cases)
@@ -125,6 +148,8 @@ def _measure(options: argparse.Namespace, ruler: Ruler) -> Report:
         return commands.core(options.only, options.soak, ruler, effort, progress)
     if options.command == "peers":
         return commands.peers(options.only, ruler, effort, progress)
+    if options.command == "observers":
+        return commands.observers(options.only, ruler, effort, progress)
     return commands.net(options.only, ruler, effort, progress)
 
 
@@ -194,6 +219,15 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_NET_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    observers = subparsers.add_parser(
+        "observers",
+        help="machines that are watched, beside bare ones",
+        description=_OBSERVERS_ABOUT,
+        epilog=_OBSERVERS_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_common(observers, _OBSERVERS_FULL, _OBSERVERS_QUICK)
+    observers.set_defaults(net=False)
     for subparser in (core, peers):
         _add_common(subparser, _FULL, _QUICK)
         subparser.add_argument(

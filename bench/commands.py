@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from bench.rounds import Effort, Progress
     from bench.soak import Soak
 
-__all__ = ["Report", "core", "core_cases", "net", "net_contests", "peer_cases", "peers"]
+__all__ = [
+    "Report",
+    "core",
+    "core_cases",
+    "net",
+    "net_contests",
+    "observer_contests",
+    "observers",
+    "peer_cases",
+    "peers",
+]
 
 
 _NamedT = TypeVar("_NamedT", bound="Named")
@@ -70,6 +80,15 @@ def net_contests() -> list[Contest]:
     """Give the contests of ``net``."""
     try:
         from bench.net import CONTESTS
+    except ImportError as error:
+        raise BenchError(str(error)) from error
+    return [*CONTESTS]
+
+
+def observer_contests() -> list[Contest]:
+    """Give the contests of ``observers``."""
+    try:
+        from bench.observers import CONTESTS
     except ImportError as error:
         raise BenchError(str(error)) from error
     return [*CONTESTS]
@@ -139,8 +158,20 @@ def peers(pattern: str | None, ruler: Ruler, effort: Effort, progress: Progress)
 def net(pattern: str | None, ruler: Ruler, effort: Effort, progress: Progress) -> Report:
     """Measure machines in other processes beside raw carriers and other libraries."""
     contests = _chosen(net_contests(), pattern)
+    return _held("Machines in other processes", contests, ruler, effort, progress)
+
+
+def observers(pattern: str | None, ruler: Ruler, effort: Effort, progress: Progress) -> Report:
+    """Measure machines that are watched beside bare ones."""
+    contests = _chosen(observer_contests(), pattern)
+    return _held("What it costs to be watched", contests, ruler, effort, progress)
+
+
+def _held(
+    title: str, contests: list[Contest], ruler: Ruler, effort: Effort, progress: Progress
+) -> Report:
     held, interrupted = hold(contests, ruler, effort.rounds, effort.part_ms, progress)
-    report = Report("Machines in other processes", Run((), effort.rounds, interrupted))
+    report = Report(title, Run((), effort.rounds, interrupted))
     empty_call_ns = median([reading.empty_call_ns for reading in ruler.readings] or [0.0])
     report.contests = held
     report.tables.append(contest_table(held, report.title, empty_call_ns))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from asyncmachine.net.remote import RemoteMachine
+    from asyncmachine.net.statistics import LinkStatistics
     from asyncmachine.net.values import Values
     from asyncmachine.schema import Schema
 
@@ -131,17 +132,31 @@ class Client:
         self._schemas: set[Schema] = set()
         self._up = Gate()
         self._lost: Exception | None = None
+        self._links: list[Link] = []  # the newest
         self.link = self.new_link()
 
     def new_link(self) -> Link:
         """Make a link for a session that the other side knows nothing of."""
-        return Link(
+        link = Link(
             self._take,
             self._went_down,
             retain=self._retain,
             stealing=True,
             max_frame=self.max_frame,
         )
+        for before in self._links:
+            link.count_on(before)
+        self._links[:] = [link]
+        return link
+
+    def statistics(self, name: str = "") -> LinkStatistics:
+        """Give what went over this link and those before it.
+
+        Args:
+            name: what it is to be called; its own name if not given.
+
+        """
+        return self.link.statistics(name or self.name)
 
     # Calls --------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 from asyncmachine.net.connection import CAN_STAND_BY, Connection, Standby
 from asyncmachine.net.errors import ConnectionLostError
 from asyncmachine.net.outgoing import ACK_BYTES, ACK_EVERY
+from asyncmachine.net.statistics import LinkStatistics
 from asyncmachine.net.wire import FRAME_OVERHEAD, MAX_FRAME, Ack, Bye, encode, frame
 from asyncmachine.net.writing import Writer
 from asyncmachine.oneshot import deadline_after, time_left
@@ -62,6 +63,7 @@ class Link(Writer):
         reconnects: how many carriers there were after the first.
         bytes_sent: bytes that the carriers took.
         bytes_received: bytes that they gave.
+        messages_received: messages that were handed over.
 
     """
 
@@ -77,7 +79,7 @@ class Link(Writer):
         super().__init__(retain=retain)
         self.farewell: str | None = None
         self.reconnects = -1
-        self.bytes_received = 0
+        self.bytes_received = self.messages_received = 0
         self._on_messages = on_messages
         self._on_down = on_down
         self._retain = retain
@@ -231,6 +233,28 @@ class Link(Writer):
                 max(0.0, deadline - monotonic())
             ):
                 return
+
+    # What it has done -------------------------------------------------------------------------
+
+    def statistics(self, name: str) -> LinkStatistics:
+        """Give what has gone over it, under a name for the other side."""
+        return LinkStatistics(
+            name,
+            self.is_up,
+            self.bytes_sent,
+            self.bytes_received,
+            self.messages_sent,
+            self.messages_received,
+            max(0, self.reconnects),
+        )
+
+    def count_on(self, before: Link) -> None:
+        """Count on from where another link has stopped, in whose place this one comes."""
+        self.bytes_sent += before.bytes_sent
+        self.bytes_received += before.bytes_received
+        self.messages_received += before.messages_received
+        self._outgoing.taken += before.messages_sent
+        self.reconnects = before.reconnects
 
     # Reading ----------------------------------------------------------------------------------
 
@@ -400,6 +424,7 @@ class Link(Writer):
                 break
         outgoing = self._outgoing
         outgoing.received += count
+        self.messages_received += len(messages)
         if self._retain:
             self._unacked_bytes += len(data)
             due = outgoing.received >= self._ack_at or self._unacked_bytes >= ACK_BYTES

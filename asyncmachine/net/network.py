@@ -36,6 +36,7 @@ from asyncmachine.net.host import Config, is_preparing, lay_over
 from asyncmachine.net.process import Preparation, Process
 from asyncmachine.net.remote import Place, RemoteMachine
 from asyncmachine.net.states import NetworkStates
+from asyncmachine.net.statistics import NetworkStatistics
 from asyncmachine.net.values import Values
 from asyncmachine.oneshot import Told, deadline_after, time_left
 
@@ -530,6 +531,14 @@ class Network:
                 source.await_home()
                 return lay(process)
         raise ConnectionLostError(f"{source.id} is no machine of {self.id} any more")
+
+    def statistics(self) -> NetworkStatistics:
+        """Give what the network consists of at this moment, and what went over its links."""
+        return NetworkStatistics(
+            sum(process.is_alive for process in self.processes),
+            len(self.machines),
+            tuple(each.client.statistics(f"process-{each.index}") for each in self.processes),
+        )
 
     # The end ------------------------------------------------------------------------------
 

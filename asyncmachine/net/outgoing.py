@@ -55,6 +55,7 @@ class Outgoing:
         queue: what was never written; append encoded messages or `Volatile` ones.
         received: how many counted messages have arrived; who reads counts them.
         ack_due: set by who reads, *after* it has counted: the next chunk begins with an Ack.
+        taken: how many messages were taken to be written, again or volatile ones included.
 
     """
 
@@ -72,11 +73,12 @@ class Outgoing:
         "ack_due",
         "queue",
         "received",
+        "taken",
     )
 
     def __init__(self, *, retain: bool) -> None:
         self.queue: deque[bytes | Volatile] = deque()
-        self.received = 0
+        self.received = self.taken = 0
         self.ack_due = False
         self._retain = retain
         self._unacked: deque[bytes] = deque()
@@ -157,6 +159,7 @@ class Outgoing:
         self.queue.popleft()
         self._written_bytes += size
         self._written += 1
+        self.taken += 1
         return (size + 1).to_bytes(4, "big") + b"\x91" + data  # an array of one
 
     def _take_counted(self) -> bytes:
@@ -182,6 +185,7 @@ class Outgoing:
             self._unacked.extend(batch)
         self._written_bytes += size
         self._written += len(batch)
+        self.taken += len(batch)
         return frame(batch)
 
     def _room(self) -> tuple[int, int]:
@@ -209,6 +213,7 @@ class Outgoing:
                 batch.append(item.data)
             queue.popleft()
         if batch:
+            self.taken += len(batch)
             return frame(batch, volatile=True)
         # All were meant for another connection: go on with what comes after them.
         return self._take_counted() if queue else b""

@@ -25,6 +25,7 @@ from asyncmachine.net.piping import InboundPipe, lay_between
 from asyncmachine.net.schemas import packed, unpacked
 from asyncmachine.net.serial import Serial
 from asyncmachine.net.states import ConnectionStates
+from asyncmachine.net.statistics import Lag, LinkStatistics
 from asyncmachine.net.values import rebuild_error
 from asyncmachine.oneshot import Told, call_all, deadline_after, time_left
 from asyncmachine.relations import ADD, REMOVE, SET
@@ -98,6 +99,7 @@ class RemoteMachine(Mirror):
         "_hearing",
         "_home",
         "_idlers",
+        "_lag",
         "_latest_source",
         "_listenings",
         "_outlet",
@@ -138,6 +140,7 @@ class RemoteMachine(Mirror):
         self._callbacks: list[Callable[[RemoteMachine], object]] = []
         self._tracers: dict[int, Tracer] = {}
         self._why_gone = ""
+        self._lag = Lag()
         self.moved_in(opened, client.link, afresh=False)
 
     # Mutations ----------------------------------------------------------------------------
@@ -374,6 +377,36 @@ class RemoteMachine(Mirror):
         wanted = tuple(self.schema.find(states))
         number = wire.NUMBERS.get(kind)
         return any(each.kind == number and each.states == wanted for each in self._outlet.kept)
+
+    def statistics(self) -> LinkStatistics:
+        """Give what went over the link to its process, which its machines there share."""
+        return self._client.statistics()
+
+    def mirror_lag(self) -> float | None:
+        """Give how many seconds old what the mirror shows may be. Does not wait.
+
+        Each call asks the machine's process to answer when all has been told, unless such a
+        question is under way.
+
+        Returns:
+            What the last question took to be answered, or for how long there has been no
+            answer, if that is longer. ``None`` before anything is known.
+
+        """
+        return self._lag.measure(self._ask_home)
+
+    def _ask_home(self, answered: Callable[[Call], object]) -> bool:
+        """Have a function called when all is told; false if the machine is out of reach."""
+        if self._disposed or not self._gate.is_open:
+            return False
+        home = self._home
+        try:
+            call = self._client.begin(home.link, self)
+            call.when_done(answered)
+            self._client.submit(call, home.link, wire.Sync(home.channel, call.number))
+        except ConnectionLostError:
+            return False
+        return True
 
     @property
     def in_transition(self) -> bool:

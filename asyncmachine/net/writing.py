@@ -76,6 +76,11 @@ class Writer:
         return self._outgoing.received
 
     @property
+    def messages_sent(self) -> int:
+        """How many messages were given to carriers, again or volatile ones included."""
+        return self._outgoing.taken
+
+    @property
     def pending(self) -> int:
         """How many messages wait to be written, volatile ones among them."""
         return len(self._queue)

@@ -5,5 +5,6 @@
 - `work`: the work itself, which knows nothing of states.
 - `view`: bars while it runs, a table at the end.
 
-Run it with ``python -m examples.file_processing PATH_OR_URL…``.
+Run it with ``python -m examples.file_processing PATH_OR_URL…``. With ``--history FILE`` it is a
+durable workflow: killed at any point, and started again with the same arguments, it finishes.
 """

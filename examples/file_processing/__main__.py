@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 
 from asyncmachine import Waiter, wait_all, wait_any
+from asyncmachine.history import HistoryError, SQLiteHistory
 from examples.file_processing import view
 from examples.file_processing.handlers import FileJob
 from examples.file_processing.work import base_name
@@ -25,10 +27,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"--out: {error}")
-    with TemporaryDirectory(prefix="file-processing-", ignore_cleanup_errors=True) as scratch:
+    with ExitStack() as stack:
+        try:
+            history, scratch = stack.enter_context(workshop(args.history))
+        except (HistoryError, OSError) as error:
+            parser.error(f"--history: {error}")
         outputs = output_names(args.sources)
         jobs = [
-            FileJob(source, args.out / output, Path(scratch))
+            FileJob(source, args.out / output, scratch, history)
             for source, output in zip(args.sources, outputs, strict=True)
         ]
         finished = run(jobs, args.jobs)
@@ -36,6 +42,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not finished:
         return 130
     return int(any(job.failed for job in jobs))
+
+
+@contextmanager
+def workshop(file: Path | None) -> Iterator[tuple[SQLiteHistory | None, Path]]:
+    """The history, if there is one, and a folder to work in, which lasts as long as that."""
+    if file is None:
+        with TemporaryDirectory(prefix="file-processing-", ignore_cleanup_errors=True) as scratch:
+            yield None, Path(scratch)
+    else:
+        with SQLiteHistory(file, durable=True) as history:
+            folder = file.with_name(f"{file.name}.files")
+            folder.mkdir(exist_ok=True)
+            yield history, folder
 
 
 def run(jobs: Sequence[FileJob], at_once: int) -> bool:
@@ -116,6 +135,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "-j", "--jobs", type=positive, default=4, metavar="N", help="at a time (default: 4)"
+    )
+    parser.add_argument(
+        "--history",
+        type=Path,
+        metavar="FILE",
+        help="keep there what was done, so that a run that was stopped or killed, started again"
+        " with the same arguments, goes on where it was: no step that had finished is done again."
+        " Beside it stands FILE.files, with what is under way; remove both to begin anew",
     )
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
     return parser

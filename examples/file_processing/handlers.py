@@ -3,35 +3,68 @@
 A handler must not block its machine, so it forks the work: that runs on a thread of its own, with
 a context that expires when the state ends. What it raises becomes ``Exception``, for this file
 alone.
+
+With a history the work outlives the process. The history has a step on the disk before anybody is
+told that it was done, so what a killed process had not finished, and only that, is begun again.
 """
 
 from __future__ import annotations
 
+import json
+from hashlib import sha256
 from pathlib import Path
 from shutil import rmtree
-from tempfile import mkdtemp
 
 from asyncmachine import Event, Machine, StateContext, Waiter
+from asyncmachine.history import SQLiteHistory, restore
 from examples.file_processing import work
 from examples.file_processing.states import File
+
+COURSE = (
+    (File.DownloadingFile, File.FileDownloaded),
+    (File.ProcessingFile, File.FileProcessed),
+    (File.UploadingFile, File.FileUploaded),
+)
 
 
 class FileJob:
     """One file: its machine, the machine's handlers, and what was learned on the way."""
 
-    def __init__(self, source: str, output: Path, scratch: Path) -> None:
+    def __init__(
+        self, source: str, output: Path, scratch: Path, history: SQLiteHistory | None = None
+    ) -> None:
         self.source = source
         self.output = output
         self.report: work.Report | None = None
-        self.machine = Machine(File, id=output.name, handlers=self)
-        self._folder = Path(mkdtemp(dir=scratch))
+        name = f"{source} to {output}"
+        self._folder = scratch / sha256(name.encode(errors="surrogateescape")).hexdigest()[:16]
         self._downloaded = self._folder / "downloaded"
         self._processed = self._folder / "processed"
+        self._reported = self._folder.with_suffix(".json")
+        self._durable = history is not None
+        tracers = () if history is None else (history,)
+        self.machine = Machine(File, id=name, handlers=self, tracers=tracers)
+        if history is not None:
+            restore(self.machine, history)
+        if self.machine.is_active(File.FileProcessed) and self._reported.exists():
+            self.report = work.Report(**json.loads(self._reported.read_text()))
 
     def start(self) -> Waiter:
-        """Begin; the waiter is set when the file is uploaded, or has failed."""
-        self.machine.add(File.DownloadingFile)
+        """Begin, or go on; the waiter is set when the file is uploaded, or has failed."""
+        for step, done in COURSE:
+            if not self.machine.is_active(done):
+                self.begin(step)
+                break
+        else:
+            self.tidy()  # uploaded by a process that was killed before it could
         return self.machine.when_any(File.FileUploaded, File.Exception)
+
+    def begin(self, step: str) -> None:
+        """Begin the first step that is not done, even if it had begun, or failed, before."""
+        self._folder.mkdir(exist_ok=True)
+        work.discard_parts(self.output)
+        self.machine.remove(step, File.Exception)
+        self.machine.add(step)
 
     @property
     def failed(self) -> bool:
@@ -52,11 +85,9 @@ class FileJob:
     def UploadingFile_state(self, event: Event) -> None:
         event.fork(self.upload)
 
-    def FileUploaded_state(self, event: Event) -> None:
-        self.tidy()
-
     def Exception_state(self, event: Event) -> None:
-        self.tidy()
+        if not self._durable:  # else the next run goes on with what there is
+            self.tidy()
 
     def download(self, ctx: StateContext) -> None:
         work.download(ctx, self.source, self._downloaded)
@@ -64,11 +95,14 @@ class FileJob:
 
     def process(self, ctx: StateContext) -> None:
         self.report = work.process(ctx, self._downloaded, self._processed)
+        if self._durable:
+            self._reported.write_text(json.dumps(self.report._asdict()))
         self.machine.add(File.FileProcessed)
 
     def upload(self, ctx: StateContext) -> None:
         work.upload(ctx, self._processed, self.output)
-        self.machine.add(File.FileUploaded)
+        if self.machine.add(File.FileUploaded).wait():
+            self.tidy()  # only now: who is killed before that has to upload again
 
     def tidy(self) -> None:
         """Remove what was only needed on the way."""

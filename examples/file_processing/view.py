@@ -55,7 +55,10 @@ def watch(job: FileJob, bars: Progress, files: TaskID) -> None:
             done = sum(event.machine.is_active(step) for step in STEPS)
             bars.update(bar, completed=done, visible=True)
 
-    job.machine.on("Any_state", changed)
+    if job.machine.is_active(File.FileUploaded):  # by an earlier run
+        bars.advance(files)
+    else:
+        job.machine.on("Any_state", changed)
 
 
 def summary(job: FileJob) -> Text:

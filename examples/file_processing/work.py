@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
+from glob import escape
 from pathlib import Path, PurePath
 from typing import IO, NamedTuple
 from urllib.parse import unquote
@@ -82,6 +83,12 @@ def upload(ctx: StateContext, source: Path, target: Path) -> None:
         ctx.check()
         part.replace(target)
     finally:
+        part.unlink(missing_ok=True)
+
+
+def discard_parts(target: Path) -> None:
+    """Remove what uploads that were killed have left."""
+    for part in target.parent.glob(f".{escape(target.name)}.*.part"):
         part.unlink(missing_ok=True)
 
 

@@ -127,7 +127,9 @@ class Spread(Running):
         super().__init__(settings, view, stop, self._wall, settings.processes + 1)
         self.site.seen_to["told"] = self._told
         self.site.seen_to["stats"] = self._reported
-        self._network = Network(processes=settings.processes)
+        self._network = Network(processes=settings.processes, id="pubsub")
+        if self._metrics is not None:
+            self._metrics.machines.add(self._network)
 
     def _world(self) -> World:
         return self
@@ -195,6 +197,9 @@ class Spread(Running):
             )
             for number in self._living
         ]
+        if self._metrics is not None:
+            for site in sites[1:]:
+                self._metrics.machines.add(site)
         for number, source in enumerate(sites):
             for other, target in enumerate(sites):
                 if number != other:

@@ -5,11 +5,14 @@ import hashlib
 import json
 import os
 import pty
+import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -377,6 +380,122 @@ def test_the_folder_to_upload_to_is_made(desk: Desk, option: str) -> None:
     assert (out / "a.txt.gz").exists()
 
 
+# The example, with a journal of its steps on a pipe of its own.
+WITH_JOURNAL = """
+import os, random, sys, time
+from examples.file_processing import __main__, work
+def journaled(step):
+    real = getattr(work, step)
+    def run(ctx, source, target):
+        name = (target if step == "upload" else target.parent).name
+        os.write(int(sys.argv[1]), f"begin {step} {name}\\n".encode())
+        time.sleep(random.random() * 0.01)  # work that takes a while
+        result = real(ctx, source, target)
+        os.write(int(sys.argv[1]), f"end {step} {name}\\n".encode())
+        return result
+    setattr(work, step, run)
+for step in ("download", "process", "upload"):
+    journaled(step)
+raise SystemExit(__main__.main(sys.argv[2:]))
+"""
+
+
+def one_life(args: list[object], lines: int | None) -> tuple[list[str], int]:
+    """Run the example, and kill it when its journal has so many lines; give that, and how it
+    ended."""
+    ours, theirs = os.pipe()
+    command = [sys.executable, "-c", WITH_JOURNAL, str(theirs), *map(str, args)]
+    program = subprocess.Popen(
+        command, cwd=ROOT, pass_fds=(theirs,), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    os.close(theirs)
+    with program, os.fdopen(ours, encoding="utf-8") as journal:
+        seen = []
+        if lines is not None:
+            seen = [line for _, line in zip(range(lines), journal, strict=False)]
+            program.kill()
+        seen += journal.readlines()
+        program.communicate(timeout=SOON * 3)
+    return [line.strip() for line in seen], program.returncode
+
+
+def test_killed_at_any_point_and_started_again_it_finishes(desk: Desk) -> None:
+    rnd = Random()
+    files = [desk.file(f"{n}.txt", b"%d\n" % n * 1000) for n in range(6)]
+    args = ["--history", desk.folder / "work.history", "--out", desk.out, "--jobs", 3, *files]
+    lives: list[list[str]] = []
+    code = -signal.SIGKILL
+    kills = 0
+    while code == -signal.SIGKILL:
+        # In the end nobody kills it; by then little is left to do.
+        limit = rnd.randint(0, 8) if kills < 12 else None
+        life, code = one_life(args, limit)
+        lives.append(life)
+        kills += code == -signal.SIGKILL
+    assert code == 0
+    assert kills >= 3
+    begun_next: set[str] = set()  # what is done for sure, for the next step has begun
+    for life in lives:
+        begun = [line for line in life if line.startswith("begin")]
+        assert len(begun) == len({*begun}), "a step ran twice in one life"
+        for line in begun:
+            assert line not in begun_next, "a step that was done ran again"
+            _, step, name = line.split()
+            if step in ("process", "upload"):
+                begun_next.add(f"begin download {name}")
+            if step == "upload":
+                begun_next.add(f"begin process {name}")
+    assert desk.outputs() == {f"{n}.txt.gz": b"%d\n" % n * 1000 for n in range(6)}
+    rows = desk.rows(*args[:2], *args[4:])
+    assert [row["report"]["lines"] for row in rows] == [1000] * 6
+    assert all(sorted(row["states"]) == sorted(UPLOADED) for row in rows)
+    assert one_life(args, None) == ([], 0)  # nothing is left to do
+    left = {path.suffix for path in (desk.folder / "work.history.files").iterdir()}
+    assert left == {".json"}
+
+
+def test_what_failed_goes_on_from_the_step_that_failed(desk: Desk) -> None:
+    file = desk.file("a.txt")
+    in_the_way = desk.out / "a.txt.gz" / "in the way"
+    in_the_way.mkdir(parents=True)
+    args = ["--history", desk.folder / "work.history", "--out", desk.out, file]
+    journal, code = one_life(args, None)
+    assert code == 1
+    assert [line.split()[1] for line in journal if line.startswith("end")] == [
+        *("download", "process")
+    ]
+    in_the_way.rmdir()
+    in_the_way.parent.rmdir()
+    journal, code = one_life(args, None)
+    assert (journal, code) == (["begin upload a.txt.gz", "end upload a.txt.gz"], 0)
+    assert desk.outputs() == {"a.txt.gz": TEXT}
+
+
+def test_what_ctrl_c_has_stopped_goes_on(desk: Desk, site: Site) -> None:
+    good = desk.file("good.txt")
+    args = ("--history", desk.folder / "work.history", "--out", desk.out, "--json", good)
+    with start("file_processing", *args, site.url("slow")) as program:
+        assert program.stderr is not None
+        assert site.asked.acquire(timeout=SOON)
+        assert program.stderr.readline() == f"FileUploaded {good}\n"
+        press_ctrl_c(program)
+    assert program.returncode == 130
+    [row] = desk.rows(*args[:2], good)
+    assert row["ticks"]["DownloadingFile"] == 2  # nothing was done again
+    assert row["report"]["words"] == 3
+
+
+@pytest.mark.parametrize("content", [b"not a history", None])
+def test_a_history_that_can_not_be_used_is_named(desk: Desk, content: bytes | None) -> None:
+    history = desk.folder / "missing" / "file"
+    if content is not None:
+        history = desk.file("file", content * 1000)
+    program = desk.run("--history", history, desk.file("a.txt"))
+    assert program.returncode == 2
+    assert "--history: the history" in program.stderr
+    assert str(history) in program.stderr
+
+
 def test_it_processes_the_files_of_this_repository(desk: Desk) -> None:
     files = sorted((ROOT / "examples").rglob("*.py"))
     rows = desk.rows("--jobs", 8, *files)
@@ -388,3 +507,4 @@ def test_help_teaches() -> None:
     text = help_of("file_processing")
     assert "PATH_OR_URL" in text
     assert "--json" in text
+    assert "--history FILE" in text
