@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import socket
-import sys
 import threading
 from importlib.util import find_spec
 from pathlib import Path
@@ -205,7 +204,6 @@ def _check_metrics(port: int, processes: int) -> None:
                 pass
         except OSError as error:
             raise CommandError(f"--metrics: port {each} is taken: {error.strerror}") from error
-        print(f"metrics: http://127.0.0.1:{each}/metrics", file=sys.stderr)
 
 
 class _Interrupts:

@@ -20,7 +20,7 @@ class WorkerStates(States):
     """What a worker is doing."""
 
     Idle = State(auto=True, remove=("Working",))
-    Working = State(remove=Idle)
+    Working = State(remove=(Idle, "Delivered", "Exception"))
     Delivered = State(multi=True, remove=Working)
 
     Exception = State(multi=True, remove=Working)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -38,7 +40,6 @@ class Metrics:
         port: where; 0 picks one.
 
     Attributes:
-        port: where it really is.
         tracer: add it to machines, and they are collected.
         machines: the collector, for what is not a machine of this process.
         registry: what is served.
@@ -52,8 +53,17 @@ class Metrics:
         self.tracer = _Joining(self.machines)
         self.sample: Sample | None = None
         self.registry.register(self)
-        self._server, self._thread = start_http_server(port, "127.0.0.1", self.registry)
-        self.port = self._server.server_port
+        self._port = port
+        self._stack = ExitStack()
+        self._stack.callback(self.machines.close)
+
+    def start(self) -> None:
+        """Serve, and say where."""
+        server, thread = start_http_server(self._port, "127.0.0.1", self.registry)
+        for end in (thread.join, server.server_close, server.shutdown):
+            self._stack.callback(end)
+        where = f"http://127.0.0.1:{server.server_port}/metrics"
+        print(f"metrics: {where}", file=sys.stderr, flush=True)
 
     def collect(self) -> Iterator[Metric]:
         """Tell how the run stands; Prometheus asks."""
@@ -80,7 +90,4 @@ class Metrics:
 
     def close(self) -> None:
         """Serve no more."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-        self.machines.close()
+        self._stack.close()

@@ -212,6 +212,8 @@ class Running:
 
     def begin(self) -> None:
         """Have everything started, by the clock."""
+        if self._metrics is not None:
+            self._metrics.start()
         self.clock.call_later(0, lambda: self.sim.machine.add("Start"))
 
     def live(self) -> bool:

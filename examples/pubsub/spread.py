@@ -74,6 +74,7 @@ class _Remote:
         from examples.pubsub.metrics import Metrics  # needs prometheus-client
 
         metrics = Metrics(port)
+        metrics.start()
         self.site.machine.on_dispose(lambda _: metrics.close())
         return metrics.tracer
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -388,10 +389,10 @@ def journaled(step):
     real = getattr(work, step)
     def run(ctx, source, target):
         name = (target if step == "upload" else target.parent).name
-        os.write(int(sys.argv[1]), f"begin {step} {name}\\n".encode())
+        os.write(int(sys.argv[1]), os.fsencode(f"begin {step} {name}\\n"))
         time.sleep(random.random() * 0.01)  # work that takes a while
         result = real(ctx, source, target)
-        os.write(int(sys.argv[1]), f"end {step} {name}\\n".encode())
+        os.write(int(sys.argv[1]), os.fsencode(f"end {step} {name}\\n"))
         return result
     setattr(work, step, run)
 for step in ("download", "process", "upload"):
@@ -400,19 +401,22 @@ raise SystemExit(__main__.main(sys.argv[2:]))
 """
 
 
-def one_life(args: list[object], lines: int | None) -> tuple[list[str], int]:
-    """Run the example, and kill it when its journal has so many lines; give that, and how it
-    ended."""
+def one_life(args: list[object], lines: int | None, after: float = 0) -> tuple[list[str], int]:
+    """Run the example, and kill it some seconds after its journal has so many lines.
+
+    Give that, and how it ended.
+    """
     ours, theirs = os.pipe()
     command = [sys.executable, "-c", WITH_JOURNAL, str(theirs), *map(str, args)]
     program = subprocess.Popen(
         command, cwd=ROOT, pass_fds=(theirs,), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     os.close(theirs)
-    with program, os.fdopen(ours, encoding="utf-8") as journal:
+    with program, os.fdopen(ours, encoding="utf-8", errors="surrogateescape") as journal:
         seen = []
         if lines is not None:
             seen = [line for _, line in zip(range(lines), journal, strict=False)]
+            time.sleep(after)  # the moment is random: that is the point
             program.kill()
         seen += journal.readlines()
         program.communicate(timeout=SOON * 3)
@@ -428,8 +432,8 @@ def test_killed_at_any_point_and_started_again_it_finishes(desk: Desk) -> None:
     kills = 0
     while code == -signal.SIGKILL:
         # In the end nobody kills it; by then little is left to do.
-        limit = rnd.randint(0, 8) if kills < 12 else None
-        life, code = one_life(args, limit)
+        limit = rnd.randint(0, 8) if kills < 15 else None
+        life, code = one_life(args, limit, rnd.choice([0, rnd.random() * 0.03]))
         lives.append(life)
         kills += code == -signal.SIGKILL
     assert code == 0
@@ -483,6 +487,14 @@ def test_what_ctrl_c_has_stopped_goes_on(desk: Desk, site: Site) -> None:
     [row] = desk.rows(*args[:2], good)
     assert row["ticks"]["DownloadingFile"] == 2  # nothing was done again
     assert row["report"]["words"] == 3
+
+
+def test_a_name_that_is_no_utf_8_is_as_good_as_any(desk: Desk) -> None:
+    file = desk.file(os.fsdecode(b"\xff.txt"))
+    args = ["--history", desk.folder / "work.history", "--out", desk.out, file]
+    assert one_life(args, 3)[1] == -signal.SIGKILL
+    assert one_life(args, None)[1] == 0
+    assert desk.outputs() == {f"{file.name}.gz": TEXT}
 
 
 @pytest.mark.parametrize("content", [b"not a history", None])
