@@ -23,7 +23,7 @@ from asyncmachine.results import EXECUTED, Canceled, Result
 from asyncmachine.running import LOCAL, Frame
 from asyncmachine.threads import run_elsewhere
 from asyncmachine.tracing import tell
-from asyncmachine.transition import Event, Mutation, Step, Transition, cause_here
+from asyncmachine.transition import IDS, Event, Mutation, Step, Transition, cause_here
 from asyncmachine.watchdog import Watch
 
 if TYPE_CHECKING:
@@ -148,12 +148,12 @@ class Conducting(Changing):
         tx.ticks = self._ticks.copy()
         tx.request = request
         tx.moment = tx.rare = None
-        tx.number = 0
+        tx.number = next(IDS) if tracers.wants_ids else 0
         try:
             here.top = tx if outer is None else Frame(self, outer, tx)
             self._tx = tx
             tx.started_ns = perf_counter_ns()
-            if tracers.early:
+            if tracers.early and (tracers.wants_bare or not plan.bare):
                 tell(tracers.transition_init, tx)
                 tell(tracers.transition_start, tx)
             if not plan.accepted:

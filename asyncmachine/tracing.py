@@ -39,6 +39,10 @@ class Tracer:
 
     Attributes:
         wants_steps: whether transitions shall record their ``steps``, which costs time.
+        wants_bare: whether to hear ``transition_init`` and ``transition_start`` also of
+            transitions that call no handler; they may be told all the same.
+        wants_ids: whether it asks for the ``id`` of each transition, which is quicker if it
+            is known to be wanted.
 
     Example:
         >>> from asyncmachine import Machine, State
@@ -53,6 +57,8 @@ class Tracer:
     """
 
     wants_steps: bool = False
+    wants_bare: bool = True
+    wants_ids: bool = False
 
     def machine_init(self, mach: Machine) -> None:
         """A machine has been built with this tracer, or the tracer has been added to it."""
@@ -104,14 +110,14 @@ class Tracers:
 
     Attributes:
         all: the tracers.
-        wants_steps: whether one of them wants the steps of each transition.
+        wants_steps, wants_bare, wants_ids: whether one of them wants these.
         early: whether one of them wants to hear of a transition before it is over.
 
     Each hook is an attribute too: the methods of the tracers that have it.
 
     """
 
-    __slots__ = (*HOOKS, "all", "early", "wants_steps")
+    __slots__ = (*HOOKS, "all", "early", "wants_bare", "wants_ids", "wants_steps")
 
     machine_init: Hook
     machine_dispose: Hook
@@ -128,7 +134,9 @@ class Tracers:
 
     def __init__(self, tracers: Iterable[Tracer]) -> None:
         self.all: tuple[Tracer, ...] = tuple(tracers)
-        self.wants_steps = any(getattr(tracer, "wants_steps", False) for tracer in self.all)
+        self.wants_steps = any(getattr(each, "wants_steps", False) for each in self.all)
+        self.wants_bare = any(getattr(each, "wants_bare", True) for each in self.all)
+        self.wants_ids = any(getattr(each, "wants_ids", False) for each in self.all)
         for hook in HOOKS:
             ignored = getattr(Tracer, hook)
             methods = [

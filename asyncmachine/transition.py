@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from asyncmachine.results import Result, Ticket
 
 __all__ = [
+    "IDS",
     "Cause",
     "ErrorSource",
     "Event",
@@ -190,7 +191,7 @@ class Mutation:
         return f"<Mutation {self.kind} {' '.join(self.states)}>"
 
 
-_IDS: Final = count(1)
+IDS: Final = count(1)  # of transitions
 
 
 class Rare:
@@ -282,7 +283,7 @@ class Transition:
         if not number:
             with MAKING:
                 if not self.number:
-                    self.number = next(_IDS)
+                    self.number = next(IDS)
                 number = self.number
         return number
 

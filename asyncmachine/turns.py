@@ -35,7 +35,7 @@ from asyncmachine.relations import ADD, REMOVE, SET
 from asyncmachine.results import EXECUTED, Canceled, Result, Ticket
 from asyncmachine.running import LOCAL, Frame
 from asyncmachine.threads import run_aside, run_background
-from asyncmachine.tracing import tell
+from asyncmachine.tracing import PROPAGATORS, tell, trace_here
 from asyncmachine.transition import Cause, Mutation, cause_here, transition_here
 
 if TYPE_CHECKING:
@@ -388,6 +388,9 @@ class Turns(Conducting):
         mutation.thread, cause = _origin()
         if mutation.cause is None:
             mutation.cause = cause
+        if PROPAGATORS and not mutation.trace and not mutation.dry:
+            # Before anybody can take it: who carries it out may be quick.
+            mutation.trace = trace_here(transition_here())
         queued = self._queue_made().put(mutation, self.queue_limit)
         if queued is None:
             why = f"the queue is full ({self.queue_limit})"

@@ -1,0 +1,419 @@
+"""The spans of one machine: its own, and those of its transitions and their handlers.
+
+Guarantees: each span is ended exactly once, the parents after their children. All but
+`MachineSpans.close` is called by the thread that has the machine's turn, one transition at
+a time. `MachineSpans.close` may be called by any thread at any time, while a handler never
+returns, too: what the other thread opens meanwhile is ended by that thread.
+
+Assumes that single operations on dictionaries and lists are atomic.
+"""
+
+from __future__ import annotations
+
+from time import time_ns
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from opentelemetry.context import Context, get_current
+from opentelemetry.trace import Link, SpanKind
+
+from asyncmachine.telemetry import outlines as named
+from asyncmachine.telemetry.activations import Activations
+from asyncmachine.telemetry.causes import links_of
+from asyncmachine.telemetry.outlines import MACHINE, TIME_AFTER, TIME_BEFORE, TRANSITION
+from asyncmachine.telemetry.propagation import Lease, below
+from asyncmachine.telemetry.taking import end_surely, taken
+from asyncmachine.telemetry.telling import add_args, attributes_when_over, tell_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from opentelemetry.trace import Span, SpanContext
+    from opentelemetry.util.types import AttributeValue
+
+    from asyncmachine.machine import Machine
+    from asyncmachine.telemetry.causes import Kit
+    from asyncmachine.telemetry.outlines import Outline
+    from asyncmachine.transition import Transition
+
+__all__ = ["MachineSpans"]
+
+INTERNAL: Final = SpanKind.INTERNAL
+# A transition that is going on, its span, the context below that, and the lease that makes
+# it current. A tuple, for it is made often.
+Running: TypeAlias = "tuple[Transition, Span, Context, Lease | None]"
+
+
+class MachineSpans:
+    """The spans of one machine.
+
+    Args:
+        kit: what it has in common with the other machines of its tracer.
+        machine: the machine.
+        parent: the spans of its parent, if that is followed too.
+
+    """
+
+    __slots__ = (
+        "_called",
+        "_changed_ns",
+        "_draw",
+        "_failed",
+        "_handlers",
+        "_id",
+        "_kit",
+        "_known",
+        "_last",
+        "_logged",
+        "_previous",
+        "_roots",
+        "_running",
+        "_start",
+        "_states",
+        "_transitions",
+        "closed",
+        "inside",
+    )
+
+    def __init__(self, kit: Kit, machine: Machine, parent: MachineSpans | None) -> None:
+        self._kit = kit
+        self._id = machine.id
+        self._start = kit.tracer.start_span
+        self._known = kit.outlines.known
+        self._draw = kit.outlines.draw
+        self._roots: list[Span] = []
+        self._running: list[Running] = []  # one, or none
+        self._handlers: list[tuple[Span, Lease]] = []  # one, or none
+        self._failed: list[tuple[Span, int]] = []  # the one that has failed, and when
+        self._called = ""  # the latest handler of the transition
+        self._logged = 0  # how many of its log lines have become events
+        self._changed_ns = 0  # when the clocks moved, if final handlers have come since
+        self._last = 0  # number of the latest transition that is over
+        self._previous: SpanContext | None = None  # and its span
+        self.closed = False
+        attributes: dict[str, AttributeValue] = {named.TAGS: machine.tags}
+        if machine.parent is not None:
+            attributes[named.PARENT] = machine.parent.id
+        above = parent.inside if parent is not None else Context()
+        self.inside: Context = self._root(machine.id, "machine", above, attributes)
+        self._states: Activations | None = None
+        if kit.states:
+            names = self._root("states", "states", self.inside)
+            self._states = Activations(kit.tracer, kit.outlines, machine, names)
+        self._transitions: Context | None = None
+        if kit.transitions:
+            self._transitions = self._root("transitions", "transitions", self.inside)
+
+    def _root(
+        self,
+        name: str,
+        kind: str,
+        above: Context,
+        attributes: dict[str, AttributeValue] | None = None,
+    ) -> Context:
+        """Begin one of the spans that last as long as the machine; give the context below it."""
+        common: dict[str, AttributeValue] = {named.SPAN: kind, MACHINE: self._id}
+        span = self._start(name, above, attributes=common | (attributes or {}))
+        self._roots.append(span)
+        return below(span)
+
+    # Transitions ------------------------------------------------------------------------
+
+    def begin(self, tx: Transition) -> None:
+        """Begin the span of a transition before it calls anything."""
+        running = self._running
+        if running and running[-1][0] is tx:  # the tracer has been added twice
+            return
+        plan = tx.plan
+        outline = self._known.get(plan) or self._draw(plan)
+        if outline.whole is not None:
+            # If nothing but handlers is called, their own spans are the current ones.
+            self._open(
+                tx,
+                outline,
+                current=plan.listened or not self._kit.handlers or bool(tx.machine.log_level),
+            )
+
+    @staticmethod
+    def ending(machines: Mapping[int, MachineSpans]) -> Callable[[Transition], None]:
+        """Give what ends the spans of transitions, and sees to the activations.
+
+        Args:
+            machines: the spans of machines, by the ``id()`` of the machine.
+
+        Returns:
+            The hot function. It is one, and spells out the case that most transitions
+            are, for calls cost most.
+
+        """
+
+        def end(tx: Transition) -> None:
+            self = machines.get(id(tx.machine))
+            if self is None:
+                return
+            number = tx.number or tx.id
+            if number == self._last:  # the tracer has been added twice
+                return
+            self._last = number
+            plan = tx.plan
+            outline = self._known.get(plan) or self._draw(plan)
+            now = time_ns()
+            moment = tx.moment
+            states = self._states
+            if (
+                moment is None
+                or states is None
+                or states.node is not plan.source
+                or moment[0] is not plan.target
+                or outline.whole is None
+                or tx.rare is not None
+                or self._running
+            ):
+                self._end_slowly(tx, outline, now)
+                return
+            ticks = tx.ticks
+            after = ticks.copy()
+            for i, by in plan.moves:
+                after[i] += by
+            attributes = {
+                **outline.whole,
+                MACHINE: self._id,
+                TRANSITION: number,
+                TIME_BEFORE: tuple(ticks),
+                TIME_AFTER: tuple(after),
+            }
+            if tx.args:
+                add_args(tx, attributes)
+            links: tuple[Link, ...] = ()
+            if tx.request is not None or plan.auto or get_current():
+                links = links_of(self._kit, tx, self._previous)
+            begun = now - tx.ended_ns + tx.started_ns
+            above = self._transitions
+            span = self._start(outline.name, above, INTERNAL, attributes, links, begun)
+            self._previous = context = span.get_span_context()
+            try:
+                span.end(now)
+            finally:
+                for i in outline.ended:
+                    activation = states.active.pop(i, None)
+                    if activation is not None:
+                        activation.end(now)
+                if outline.opened:
+                    states.open(outline.opened, ticks, context, now)
+                states.node = plan.target  # last: what was interrupted is made up for next time
+                if self.closed:
+                    self.close()
+
+        return end
+
+    def _end_slowly(self, tx: Transition, outline: Outline, now: int) -> None:
+        """End the span of a transition that has called something, or has not gone smoothly."""
+        changed, self._changed_ns = self._changed_ns or now, 0
+        context: SpanContext | None = None
+        try:
+            span = self._finish(tx, outline) if self._running else None
+            if span is None and outline.whole is not None:
+                span = self._make(tx, outline, now)
+            if span is not None:
+                context = span.get_span_context()
+                span.end(now)
+        finally:
+            self._previous = context
+            if tx.moment is not None and self._states is not None:
+                self._states.move(tx, outline, context, changed, now)
+            if self.closed:
+                self.close()
+
+    def _make(self, tx: Transition, outline: Outline, now: int) -> Span:
+        """Make the span of a transition that is over."""
+        try:
+            begun = now - tx.ended_ns + tx.started_ns
+        except AttributeError:  # interrupted before it had begun
+            begun = now
+        attributes = self._begun(tx, outline) | attributes_when_over(tx, outline)
+        links = links_of(self._kit, tx, self._previous)
+        span = self._start(outline.name, self._transitions, INTERNAL, attributes, links, begun)
+        tell_error(span, tx)
+        return span
+
+    def _begun(self, tx: Transition, outline: Outline) -> dict[str, AttributeValue]:
+        """The attributes that are known when a transition begins."""
+        attributes = {
+            **outline.begun,
+            MACHINE: self._id,
+            TRANSITION: tx.number or tx.id,
+            TIME_BEFORE: tuple(tx.ticks),
+        }
+        if tx.args:
+            add_args(tx, attributes)
+        return attributes
+
+    def _open(
+        self, tx: Transition, outline: Outline, *, current: bool, begun: int | None = None
+    ) -> Span:
+        """Begin the span of a transition that is going on.
+
+        Args:
+            tx: the transition.
+            outline: that of its plan.
+            current: whether it becomes the current span of the thread.
+            begun: when it began, in nanoseconds since 1970; now unless given.
+
+        """
+        attributes = self._begun(tx, outline)
+        links: tuple[Link, ...] = ()
+        if tx.request is not None or tx.plan.auto or get_current():
+            links = links_of(self._kit, tx, self._previous)
+        span = self._start(outline.name, self._transitions, INTERNAL, attributes, links, begun)
+        self._kit.contexts[self._id, tx.number] = span.get_span_context()
+        self._called = ""
+        self._logged = 0
+        self._running.append((tx, span, below(span), Lease(span) if current else None))
+        if self.closed:
+            self.close()
+        return span
+
+    def _finish(self, tx: Transition, outline: Outline) -> Span | None:
+        """Complete the span of a transition that has been begun, and give it, if there is one."""
+        try:
+            running = self._running.pop()
+        except IndexError:
+            return None
+        begun, span, _, lease = running
+        if begun is not tx:
+            self._drop(running)
+            return None
+        if self._handlers:
+            self.end_handler(tx)
+        if lease is not None:
+            lease.give_back()
+        attributes = attributes_when_over(tx, outline)
+        if tx.rare is not None:
+            self._tell_more(tx, span, attributes)
+        span.set_attributes(attributes)
+        return span
+
+    def _tell_more(self, tx: Transition, span: Span, attributes: dict[str, AttributeValue]) -> None:
+        """Tell of a transition that has been vetoed, has failed or has been logged."""
+        self._log(tx, span)
+        for handler, when in taken(self._failed):
+            tell_error(handler, tx)
+            end_surely(handler, when)
+        if self._called and tx.outcome == "vetoed":
+            attributes[named.VETOED_BY] = self._called
+        tell_error(span, tx)
+
+    def _log(self, tx: Transition, span: Span) -> None:
+        """Make events of the log lines that have come since the last time."""
+        rare = tx.rare
+        if rare is not None and len(rare.log) > self._logged:
+            lines = rare.log[self._logged :]
+            self._logged += len(lines)
+            for line in lines:
+                span.add_event(named.LOG, {named.LINE: line})
+
+    # Causes -----------------------------------------------------------------------------
+
+    def context_of(self, tx: Transition) -> SpanContext | None:
+        """Give the span of a transition, and begin it if that has not been necessary so far.
+
+        To be called in a handler or a callback of the transition.
+        """
+        number = tx.id
+        found = self._kit.contexts.get((self._id, number))
+        if found is not None:
+            return found
+        if number <= self._last:
+            return self._previous if number == self._last else None
+        outline = self._known.get(tx.plan) or self._draw(tx.plan)
+        dry = tx.request is not None and tx.request.dry
+        if dry or outline.whole is None or self.closed:
+            return None
+        begun = time_ns() - tx.duration_ns
+        return self._open(tx, outline, current=False, begun=begun).get_span_context()
+
+    # Handlers ---------------------------------------------------------------------------
+
+    def begin_handler(self, tx: Transition, name: str) -> None:
+        """Begin the span of a handler, and make it current."""
+        moment = tx.moment
+        if moment is not None and not self._changed_ns:
+            self._changed_ns = time_ns()
+        try:
+            begun, above, context, _ = self._running[-1]
+        except IndexError:  # it has no span
+            return
+        if begun is not tx:
+            return
+        if tx.rare is not None:
+            self._log(tx, above)
+        if self._handlers or not self._kit.handlers:
+            return
+        self._called = name
+        attributes: dict[str, AttributeValue] = {
+            named.SPAN: "handler",
+            MACHINE: self._id,
+            named.HANDLER: name,
+            named.PHASE: "negotiation" if moment is None else "final",
+        }
+        span = self._start(name, context, INTERNAL, attributes)
+        self._handlers.append((span, Lease(span)))
+        if self.closed:
+            self.close()
+
+    def end_handler(self, tx: Transition) -> None:
+        """End the span of a handler; later, if it has failed, for its error is not known yet."""
+        try:
+            span, lease = self._handlers.pop()
+        except IndexError:  # it has none
+            return
+        lease.give_back()
+        rare = tx.rare
+        if rare is None or rare.at is None:
+            span.end()
+            return
+        self._failed.append((span, time_ns()))
+        if self.closed:
+            self.close()
+
+    # States -----------------------------------------------------------------------------
+
+    def follow(self, ticks: tuple[int, ...]) -> None:
+        """Open and end activations so that they agree with the clocks, whatever moved these.
+
+        Args:
+            ticks: all clocks.
+
+        """
+        if self._states is not None:
+            self._states.follow(ticks)
+        if self.closed:
+            self.close()
+
+    # The end ----------------------------------------------------------------------------
+
+    def _drop(self, running: Running) -> None:
+        """End a transition that never comes to its end, or that nobody waits for."""
+        self._drop_handlers()
+        _, span, _, lease = running
+        if lease is not None:
+            lease.revoke()
+        span.set_attribute(named.OUTCOME, "unfinished")
+        end_surely(span)
+
+    def _drop_handlers(self) -> None:
+        for handler, leased in taken(self._handlers):
+            leased.revoke()
+            end_surely(handler)
+        for handler, when in taken(self._failed):
+            end_surely(handler, when)
+
+    def close(self) -> None:
+        """End everything that is open; may be called by any thread, and again."""
+        self.closed = True
+        self._drop_handlers()
+        for running in taken(self._running):
+            self._drop(running)
+        if self._states is not None:
+            self._states.close()
+        for root in taken(self._roots):  # the latest first: the machine's own comes last
+            end_surely(root)
