@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from asyncmachine.telemetry.counting import Histogram
 
@@ -44,6 +45,11 @@ _FAMILIES: Final = (
 )
 
 
+# Makes a sample of all its fields; as there are so many, what Sample() does besides shows.
+_sample: Final = cast("Callable[[tuple[object, ...]], Sample]", partial(tuple.__new__, Sample))
+_REST: Final = (None,) * (len(Sample("", {}, 0)) - 3)  # what comes after name, labels and value
+
+
 class _Clocks(NamedTuple):
     """All clocks of one machine."""
 
@@ -74,7 +80,8 @@ class _OfStates:
         full, mask = self._name, self._mask
         for machine, names, ticks in self._clocks:
             for name, tick in zip(names, ticks):
-                yield Sample(full, {"machine": machine, "state": name}, tick & mask)
+                labels = {"machine": machine, "state": name}
+                yield _sample((full, labels, tick & mask, *_REST))
 
     def __len__(self) -> int:
         return sum(len(each.ticks) for each in self._clocks)
@@ -90,6 +97,10 @@ class Families:
 
     def __init__(self, buckets: Sequence[float]) -> None:
         self._metrics = {each.name.removeprefix(_PREFIX): each for each in empty_families()}
+        self._lists = {
+            name: (f"{each.name}_total" if each.type == "counter" else each.name, each.samples)
+            for name, each in self._metrics.items()
+        }
         self._clocks: list[_Clocks] = []
         self._metrics["state_active"].samples = _OfStates(  # type: ignore[assignment]
             f"{_PREFIX}state_active", self._clocks, mask=1
@@ -99,11 +110,10 @@ class Families:
         )
         self._bounds = (*(str(float(each)) for each in buckets), "+Inf")
 
-    def add(self, name: str, value: float, **labels: str) -> None:
+    def add(self, name: str, value: float, labels: dict[str, str]) -> None:
         """Add one sample of a gauge or counter."""
-        metric = self._metrics[name]
-        full = f"{metric.name}_total" if metric.type == "counter" else metric.name
-        metric.samples.append(Sample(full, labels, value))
+        full, samples = self._lists[name]
+        samples.append(_sample((full, labels, value, *_REST)))
 
     def add_states(self, machine: str, names: Sequence[str], ticks: Sequence[int]) -> None:
         """Add what there is for each state."""
@@ -119,14 +129,16 @@ class Families:
         counts, bounds = histogram.counts, self._bounds
         if not any(counts):
             counts, bounds = counts[-1:], bounds[-1:]
+        full = f"{metric.name}_bucket"
         below = 0
         for bound, count in zip(bounds, counts, strict=True):
             below += count
             labels = {"machine": machine, "le": bound}
-            metric.samples.append(Sample(f"{metric.name}_bucket", labels, below))
+            metric.samples.append(_sample((full, labels, below, *_REST)))
+        labels = {"machine": machine}
         metric.samples += (
-            Sample(f"{metric.name}_count", {"machine": machine}, below),
-            Sample(f"{metric.name}_sum", {"machine": machine}, histogram.seconds),
+            Sample(f"{metric.name}_count", labels, below),
+            Sample(f"{metric.name}_sum", labels, histogram.seconds),
         )
 
     def metrics(self) -> Iterable[Metric]:

@@ -164,26 +164,26 @@ class MachineSource(Source):
             binding.unbind()
 
     def collect(self, families: Families) -> None:
-        machine, name = self.machine, self.name
+        machine, name, at = self.machine, self.name, {"machine": self.name}
         _add_clocks(families, name, machine.schema, machine.time())
         for relation, count in self._relations.items():
-            families.add("relations", count, machine=name, relation=relation)
-        families.add("queue_length", machine.queue_length, machine=name)
-        families.add("queue_refused", machine.queue_refused, machine=name)
-        families.add("waiters_pending", machine.waiters_pending, machine=name)
-        families.add("forks_running", machine.forks_running, machine=name)
+            families.add("relations", count, {**at, "relation": relation})
+        families.add("queue_length", machine.queue_length, at)
+        families.add("queue_refused", machine.queue_refused, at)
+        families.add("waiters_pending", machine.waiters_pending, at)
+        families.add("forks_running", machine.forks_running, at)
         if self._counter is not None:
             self._collect_counts(families, self._counter)
 
     def _collect_counts(self, families: Families, counter: Counter) -> None:
-        name, counts = self.name, counter.read()
+        name, at, counts = self.name, {"machine": self.name}, counter.read()
         for (kind, outcome), count in counts.transitions().items():
-            families.add("transitions", count, machine=name, kind=kind, outcome=outcome)
+            families.add("transitions", count, {**at, "kind": kind, "outcome": outcome})
         for outcome, count in counts.autos().items():
-            families.add("auto_transitions", count, machine=name, outcome=outcome)
-        families.add("errors", counts.errors(), machine=name)
+            families.add("auto_transitions", count, {**at, "outcome": outcome})
+        families.add("errors", counts.errors(), at)
         families.add_histogram("transition_seconds", name, counts.taken)
-        families.add("handler_calls", sum(counts.handled.counts), machine=name)
+        families.add("handler_calls", sum(counts.handled.counts), at)
         families.add_histogram("handler_seconds", name, counts.handled)
         families.add_histogram("queue_wait_seconds", name, counts.waited)
 
@@ -209,15 +209,15 @@ class RemoteSource(Source):
             self._binding.unbind()
 
     def collect(self, families: Families) -> None:
-        remote, name = self.remote, self.name
+        remote, name, at = self.remote, self.name, {"machine": self.name}
         _add_clocks(families, name, remote.schema, remote.time())
         for relation, count in self._relations.items():
-            families.add("relations", count, machine=name, relation=relation)
-        families.add("queue_length", remote.queue_length, machine=name)
-        families.add("forks_running", remote.forks_running, machine=name)
+            families.add("relations", count, {**at, "relation": relation})
+        families.add("queue_length", remote.queue_length, at)
+        families.add("forks_running", remote.forks_running, at)
         lag = remote.mirror_lag()
         if lag is not None:
-            families.add("mirror_lag_seconds", lag, machine=name)
+            families.add("mirror_lag_seconds", lag, at)
 
 
 class NetworkSource(Source):
@@ -243,17 +243,17 @@ class NetworkSource(Source):
 
     def collect(self, families: Families) -> None:
         numbers, name = self.network.statistics(), self.name
-        families.add("network_processes", numbers.processes, network=name)
-        families.add("network_machines", numbers.machines, network=name)
+        families.add("network_processes", numbers.processes, {"network": name})
+        families.add("network_machines", numbers.machines, {"network": name})
         up = sum(link.is_up for link in numbers.links)
-        families.add("network_links", up, network=name)
+        families.add("network_links", up, {"network": name})
         for link in numbers.links:
             at = {"network": name, "link": link.name}
-            families.add("link_reconnects", link.reconnects, **at)
+            families.add("link_reconnects", link.reconnects, at)
             for what in ("bytes", "messages"):
                 for direction in ("sent", "received"):
                     count: int = getattr(link, f"{what}_{direction}")
-                    families.add(f"link_{what}", count, **at, direction=direction)
+                    families.add(f"link_{what}", count, {**at, "direction": direction})
 
 
 def _relations(schema: Schema) -> dict[str, int]:
@@ -266,6 +266,7 @@ def _relations(schema: Schema) -> dict[str, int]:
 
 
 def _add_clocks(families: Families, name: str, schema: Schema, ticks: tuple[int, ...]) -> None:
-    families.add("states", len(ticks), machine=name)
-    families.add("states_active", sum(tick & 1 for tick in ticks), machine=name)
+    at = {"machine": name}
+    families.add("states", len(ticks), at)
+    families.add("states_active", sum(tick & 1 for tick in ticks), at)
     families.add_states(name, schema.names, ticks)
