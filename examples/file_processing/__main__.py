@@ -30,13 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     with ExitStack() as stack:
         try:
             history, scratch = stack.enter_context(workshop(args.history))
+            outputs = output_names(args.sources)
+            jobs = [
+                FileJob(source, args.out / output, scratch, history)
+                for source, output in zip(args.sources, outputs, strict=True)
+            ]
         except (HistoryError, OSError) as error:
             parser.error(f"--history: {error}")
-        outputs = output_names(args.sources)
-        jobs = [
-            FileJob(source, args.out / output, scratch, history)
-            for source, output in zip(args.sources, outputs, strict=True)
-        ]
         finished = run(jobs, args.jobs)
     (view.show_json if args.json else view.show_table)(jobs)
     if not finished:
@@ -141,7 +141,8 @@ def make_parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help="keep there what was done, so that a run that was stopped or killed, started again"
-        " with the same arguments, goes on where it was: no step that had finished is done again."
+        " with the same arguments, goes on where it was: no step that had finished is done again,"
+        " and a file that failed goes on with the step that failed."
         " Beside it stands FILE.files, with what is under way; remove both to begin anew",
     )
     parser.add_argument("--json", action="store_true", help="print the table as JSON")

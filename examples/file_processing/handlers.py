@@ -36,8 +36,8 @@ class FileJob:
         self.source = source
         self.output = output
         self.report: work.Report | None = None
-        name = f"{source} to {output}"
-        self._folder = scratch / sha256(name.encode(errors="surrogateescape")).hexdigest()[:16]
+        name = ascii(f"{source} to {output}")  # the same in every run, whatever is in it
+        self._folder = scratch / sha256(name.encode()).hexdigest()[:16]
         self._downloaded = self._folder / "downloaded"
         self._processed = self._folder / "processed"
         self._reported = self._folder.with_suffix(".json")

@@ -1,0 +1,327 @@
+"""What a history has to stand: interrupts, hostile values, files full of others, and much else."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from asyncmachine import Event, Machine, Schema, Tracer, Transition, UnknownStateError
+from asyncmachine.history import HistoryError, MemoryHistory, SQLiteHistory, Ticks, restore
+from tests.history.backends import machine
+from tests.oracle import Request
+from tests.test_properties import Case, random_case
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "file.history"
+
+
+def size_used(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as db:
+        ((pages,),) = db.execute("PRAGMA page_count")
+        ((free,),) = db.execute("PRAGMA freelist_count")
+        ((page,),) = db.execute("PRAGMA page_size")
+    return int((pages - free) * page)
+
+
+# Interrupts -----------------------------------------------------------------------------
+
+
+# In a process of its own, for what measures coverage does not stand interrupts.
+INTERRUPTED = """
+import signal, sys
+from random import Random
+from asyncmachine import Machine, State
+from asyncmachine.history import SQLiteHistory
+
+class Interrupted(BaseException):
+    pass
+
+def interrupt(*_):
+    raise Interrupted
+
+signal.signal(signal.SIGALRM, interrupt)
+rnd, made, interrupted = Random(), 0, 0
+with SQLiteHistory(sys.argv[1], delay=60) as history:
+    machine = Machine({"Many": State(multi=True)}, id="m", tracers=[history])
+    while interrupted < 40:
+        for _ in range(300):
+            machine.add("Many")
+        made += 300
+        try:
+            signal.setitimer(signal.ITIMER_REAL, rnd.random() * 0.004 + 1e-6)
+            history.flush()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except Interrupted:
+            interrupted += 1
+    history.flush()
+    print(made, history.dropped)
+"""
+
+
+def test_an_interrupt_of_who_writes_loses_nothing_and_writes_nothing_twice(path: Path) -> None:
+    program = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(path)],
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=30,
+    )
+    made, dropped = map(int, program.stdout.split())
+    assert dropped == 0
+    with SQLiteHistory(path) as history:
+        ticks = [record.clock["Many"] for record in history.transitions()]
+    assert ticks == list(range(1, 2 * made, 2))
+
+
+# Hostile values -------------------------------------------------------------------------
+
+
+def test_an_id_that_is_no_utf_8_is_refused_and_harms_no_other(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with SQLiteHistory(path) as history:
+        good, bad = machine(history, id="good"), machine(history, id="bad\udcff")
+        assert "keeps no machine of the id 'bad\\udcff'" in caplog.text
+        assert good.add("Foo")
+        assert bad.add("Foo")
+        history.flush()
+        assert history.machines == ("good",)
+        with pytest.raises(HistoryError, match="it is not UTF-8"):
+            restore(bad, history)
+        with pytest.raises(HistoryError, match="can not be used: 'utf-8'"):
+            history.latest(machine="other\udcff")
+
+
+def test_clocks_that_no_file_can_hold_are_told_and_harm_no_other(path: Path) -> None:
+    with SQLiteHistory(path, delay=60) as history:
+        good, bad = machine(history, id="good"), machine(history, id="bad")
+        bad.import_state({"names": ["Many"], "ticks": [2**64 + 1]})
+        bad.add("Foo")
+        with pytest.raises(HistoryError, match="records can not be kept in .*file.history"):
+            history.flush()
+        good.add("Foo")
+        history.flush()
+        assert history.active_between("Foo", machine=good)
+        clocks = restore(machine(id="bad"), history)
+        assert clocks == bad.clock()
+
+
+def test_the_thread_outlives_what_can_not_be_written(path: Path) -> None:
+    with SQLiteHistory(path, delay=0) as history:
+        good, bad = machine(history, id="good"), machine(history, id="bad")
+        bad.import_state({"names": ["Many"], "ticks": [2**64 + 1]})
+        bad.add("Foo")
+        with closing(sqlite3.connect(path)) as db:
+            for _ in range(3000):
+                good.add("Many")
+                if db.execute("SELECT count(*) FROM records").fetchone()[0] > 3:
+                    break
+                time.sleep(0.001)  # the thread takes its time after a failure
+            else:
+                pytest.fail("nothing is written any more")
+
+
+@pytest.mark.parametrize("backend", [MemoryHistory, SQLiteHistory])
+def test_windows_may_be_as_wide_as_one_likes(backend: type, path: Path) -> None:
+    history = backend() if backend is MemoryHistory else backend(path)
+    machine(history).add("Foo")
+    assert history.active_between("Foo", between=Ticks(-(10**30), 10**30))
+    assert history.active_between("Foo", -1e300, 1e300)
+    assert not history.active_between("Foo", between=Ticks(10**30))
+    if isinstance(history, SQLiteHistory):
+        history.close()
+
+
+# Who is not recorded --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", [MemoryHistory, SQLiteHistory])
+def test_restore_tells_that_a_machine_is_not_recorded(backend: type, path: Path) -> None:
+    history = backend(changed="Fooo") if backend is MemoryHistory else backend(path, changed="Fooo")
+    mach = machine(history)
+    with pytest.raises(UnknownStateError, match="did you mean 'Foo'"):
+        restore(mach, history)
+    if isinstance(history, SQLiteHistory):
+        history.close()
+
+
+# Cost -----------------------------------------------------------------------------------
+
+
+def test_what_was_activated_recently_is_told_while_nobody_can_write(path: Path) -> None:
+    with SQLiteHistory(path, patience=60, delay=60) as history:
+        mach = machine(history)
+        mach.add("Foo")
+        history.flush()
+        for _ in range(100):
+            mach.add("Many")
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")  # a question that writes first would wait
+            assert history.activated_recently("Foo", 60)
+            assert history.activated_recently("Many", 60)
+            assert not history.activated_recently("Bar", 60)
+            other.execute("COMMIT")
+
+
+# Limits ---------------------------------------------------------------------------------
+
+
+def test_a_file_is_kept_small_though_its_machines_have_ended(path: Path) -> None:
+    with SQLiteHistory(path, max_bytes=500_000) as history:
+        for n in range(60):
+            with machine(history, id=f"m{n}") as mach:
+                for _ in range(300):
+                    mach.add("Many")
+            history.flush()
+        assert size_used(path) <= 500_000
+        clocks = restore(machine(id="m0"), history)
+        assert clocks is not None
+        assert {name: tick for name, tick in clocks.items() if tick} == {"Many": 599}
+        assert list(history.transitions(machine="m59"))[-1].clock["Many"] == 599
+    with SQLiteHistory(path) as history:
+        assert len(history.machines) == 60
+
+
+def test_machines_that_have_ended_grow_old_too(path: Path) -> None:
+    with SQLiteHistory(path, max_age=0.05) as history:
+        with machine(history, id="ended") as mach:
+            for _ in range(100):
+                mach.add("Many")
+            last = time.time_ns()
+        history.flush()
+        while time.time_ns() <= last + 100_000_000:
+            time.sleep(0.01)
+        machine(history, id="living").add("Foo")
+        history.flush()
+        assert len(list(history.transitions(machine="ended"))) <= 1
+
+
+def test_a_limit_leaves_to_another_process_what_it_counts_on(path: Path) -> None:
+    with SQLiteHistory(path) as other, SQLiteHistory(path, max_age=0.01) as strict:
+        mach = machine(other)
+        for _ in range(10):
+            mach.add("Many")
+        other.flush()
+        last = time.time_ns()
+        while time.time_ns() <= last + 30_000_000:
+            time.sleep(0.01)
+        machine(strict, id="strict").add("Foo")
+        strict.flush()
+        mach.add("Foo")
+        assert other.active_between("Many", machine=mach)
+        assert len(list(other.transitions(machine=mach))) == 2
+        assert restore(machine(), other) == mach.clock()
+
+
+# Random lives ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    logger = logging.getLogger("asyncmachine")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    yield
+    logger.setLevel(level)
+
+
+class Diary(Tracer):
+    """Clocks before and after everything that moved."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+
+    def transition_end(self, tx: Transition) -> None:
+        if tx.moment is not None:
+            self.told.append((tx.time_before, tx.time_after))
+
+
+def live(case: Case, *tracers: Tracer) -> Machine:
+    """Live through a random case: its schema, its handlers that veto and fail, its requests."""
+    mach = Machine(Schema.from_dict(case.schema), id="m", tracers=tracers)
+    asked = dict(case.asked)
+
+    def request(each: Request) -> object:
+        return getattr(mach, each.kind)(*each.called)
+
+    for script in case.scripts:
+        turns: Mapping[str, Iterator[str]] = {
+            name: itertools.cycle(outcomes) for name, outcomes in script.items()
+        }
+
+        def follow(event: Event, turns: Mapping[str, Iterator[str]] = turns) -> object:
+            for each in asked.pop(event.name, ()):
+                request(each)
+            outcome = next(turns[event.name])
+            if outcome == "raise":
+                raise LookupError(event.name)
+            return outcome != "veto"
+
+        mach.bind(dict.fromkeys(script, follow))
+    for each in case.mutations:
+        request(each)
+    return mach
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_random_life_is_told_to_the_digit_and_restored_equal(path: Path, durable: bool) -> None:
+    for seed in range(20 if durable else 150):
+        file, memory, diary = path.with_name(f"{seed}"), MemoryHistory(), Diary()
+        case = random_case(Random(seed), objects=seed % 3, asking=bool(seed % 2))
+        with (
+            SQLiteHistory(file, durable=durable) as history,
+            live(case, diary, memory, history) as mach,
+        ):
+            for each in (memory, history):
+                records = list(each.transitions())
+                assert [(r.time_before, r.time) for r in records] == diary.told, seed
+                if records:
+                    assert records[-1].clock == mach.clock()
+        with SQLiteHistory(file) as reopened:
+            for each in (memory, reopened):
+                again = Machine(Schema.from_dict(case.schema), id="m")
+                restore(again, each)
+                assert again.time() == mach.time(), seed
+
+
+def test_children_and_threads_may_come_and_go_while_others_ask(path: Path) -> None:
+    over = threading.Event()
+    faults: list[BaseException] = []
+    with SQLiteHistory(path, inherit=True, delay=0) as history:
+        parent = machine(history, id="parent")
+        parent.add("Foo")
+
+        def ask() -> None:
+            try:
+                while not over.is_set():
+                    assert history.active_between("Foo", machine="parent")
+                    for each in history.machines:
+                        list(history.transitions(machine=each))
+            except BaseException as fault:
+                faults.append(fault)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        for n in range(60):
+            with machine(id=f"child{n % 7}", parent=parent) as child:
+                child.add("Many")
+                child.add("Foo")
+        over.set()
+        asking.join()
+        assert faults == []
+        told = sum(len(list(history.transitions(machine=f"child{n}"))) for n in range(7))
+        assert told == 120
+        assert history.dropped == 0
