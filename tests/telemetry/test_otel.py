@@ -763,3 +763,25 @@ def test_a_transition_that_is_cut_off_is_unfinished() -> None:
     machine = traced.machine("Foo", handlers={"Foo_state": lambda event: traced.tracer.close()})
     machine.add("Foo")
     assert get(traced.one("transition"), "transition.outcome") == "unfinished"
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize("handlers", [None, {"Foo_state": nothing}], ids=["bare", "handled"])
+def test_what_comes_with_a_trace_is_linked_to_that(handlers: Any) -> None:
+    traced = Traced()
+    machine = traced.machine("Foo", handlers=handlers)
+    machine.deliver("add", ("Foo",), {}, (), trace=TRACE)
+    machine.eval(lambda: None, timeout=PATIENCE)
+    expected = (0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331)
+    assert links(traced.one("transition")) == [expected]
+
+
+@pytest.mark.parametrize("trace", ["nonsense", TRACE[:-3], TRACE.replace("0", "x"), "00-" * 1000])
+def test_what_comes_with_nonsense_is_linked_to_nothing(trace: str) -> None:
+    traced = Traced()
+    machine = traced.machine("Foo")
+    machine.deliver("add", ("Foo",), {}, (), trace=trace)
+    machine.eval(lambda: None, timeout=PATIENCE)
+    assert links(traced.one("transition")) == []
