@@ -14,6 +14,7 @@ from asyncmachine.tools.command import Command, CommandError
 from asyncmachine.tools.connecting import CONNECT
 from asyncmachine.tools.dashboards import GRAFANA
 from asyncmachine.tools.inspection import INSPECT
+from asyncmachine.tools.recording import RECORD
 from asyncmachine.tools.serving import HOST, SERVE
 from asyncmachine.tools.simulating import SIM
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS: Final[tuple[Command, ...]] = (INSPECT, SERVE, CONNECT, HOST, GRAFANA, SIM)
+COMMANDS: Final[tuple[Command, ...]] = (INSPECT, SERVE, CONNECT, HOST, GRAFANA, RECORD, SIM)
 
 _DESCRIPTION: Final = """\
 Tools for asyncmachine, relational state machines for plain threaded Python.

@@ -1,0 +1,501 @@
+"""Sending what the taps of a process took down to one address, in the background.
+
+Guarantees:
+
+- A machine never waits for a sender: taps append to bounded rings and, only while the
+  sender is asleep, ring a bell that never blocks.
+- A receiver that is slow, stopped or gone costs nothing but what the rings hold. What
+  falls out of them is counted, and told as soon as there is somebody to tell.
+- After a lost connection it dials again by itself, waiting longer each time up to a few
+  seconds; then each machine is introduced again, with all its clocks.
+- `close` and `flush` end in the time that they are given, whatever the receiver does.
+- A forked child never writes to the connection of its parent; it dials for itself once a
+  machine changes in it.
+
+Assumes that an attribute set by one thread and an entry appended by another are seen in
+order: the sender says that it is asleep *before* it looks into the rings, a tap appends
+*before* it looks whether the sender is asleep.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import socket
+import sys
+import time
+from itertools import count
+from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
+from threading import Event, RLock, Thread
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+from asyncmachine.oneshot import deadline_after, time_left
+from asyncmachine.telemetry.packets import (
+    DROP,
+    FAREWELL,
+    FIGURES,
+    FORMAT,
+    HELLO,
+    MOST_BYTES,
+    ROWS,
+    RUN,
+    VERSION,
+    encode,
+    portable_text,
+)
+from asyncmachine.telemetry.packing import Ledger, Packer
+from asyncmachine.telemetry.taps import Tap
+
+if TYPE_CHECKING:
+    from asyncmachine.machine import Machine
+    from asyncmachine.telemetry.addresses import Address
+    from asyncmachine.telemetry.packing import Packets
+
+__all__ = ["Sender"]
+
+_log: Final = logging.getLogger("asyncmachine")
+
+# How long more is waited for once there is something to send, in seconds: sending in
+# batches costs the machines a fraction of sending at once.
+LINGER: Final = 0.004
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 2.0
+DIALLING: Final = 5.0
+EXIT_GRACE: Final = 1.0
+_STALLED: Final = 1.0  # how often the rings are looked after while a receiver is stopped
+_MOST_ROWS: Final = 1000  # a frame
+_SEND_BUFFER: Final = 1 << 20  # bytes: a stopped receiver shall not be fed for minutes
+MOST_KEPT: Final = 100_000  # transitions in all rings while nobody takes them
+
+_numbers: Final = count(1)
+
+
+class Sender:
+    """Sends to one address; there is one for each address in a process.
+
+    Args:
+        address: where the receiver listens.
+
+    Attributes:
+        asleep: whether it has to be woken for what comes.
+        connected: whether there is a connection.
+
+    """
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.asleep = False
+        self.connected = Event()
+        self.process = uuid4().hex[:16]
+        self._users = 0
+        self._lock = RLock()  # guards users, ledgers, flushes, the start of the thread
+        self._ledgers: dict[int, Ledger] = {}  # by the id of the machine
+        self._flushes: list[Event] = []
+        self._thread: Thread | None = None
+        self._closing: float | None = None  # when to be done, by monotonic time
+        self._complained = False
+        self._sock: socket.socket | None = None
+        self._hear()
+
+    def _hear(self) -> None:
+        """Make the bell, and what waits for it."""
+        self._heard, self._bell = socket.socketpair()
+        self._heard.setblocking(False)
+        self._bell.setblocking(False)
+        self._selector = DefaultSelector()
+        self._selector.register(self._heard, EVENT_READ)
+
+    # Called by any thread ---------------------------------------------------------------
+
+    @classmethod
+    def of(cls, address: Address) -> Sender:
+        """Give the sender to an address, one user more; `release` it once."""
+        with _registry_lock():
+            sender = _SENDERS.get(address)
+            if sender is None:
+                sender = _SENDERS[address] = cls(address)
+            sender._users += 1
+        return sender
+
+    def release(self, timeout: float) -> None:
+        """Have one user less; the last one ends the sender, which sends what is left."""
+        with _registry_lock():
+            self._users -= 1
+            if self._users:
+                return
+            if _SENDERS.get(self.address) is self:
+                del _SENDERS[self.address]
+        self.close(timeout)
+
+    def tap(self, machine: Machine, size: int) -> tuple[Ledger, bool]:
+        """Give the ledger of a machine, and whether its tap is a new one; `untap` it once."""
+        with self._lock:
+            ledger = self._ledgers.get(id(machine))
+            if ledger is not None and ledger.tap.machine is machine and not ledger.tap.over:
+                ledger.users += 1
+                return ledger, False
+            ledger = Ledger(Tap(machine, self, size), next(_numbers))
+            if id(machine) in self._ledgers:  # of another one, which had the same id
+                self._ledgers[-ledger.number] = self._ledgers.pop(id(machine))
+            self._ledgers[id(machine)] = ledger
+            self._start()
+        return ledger, True
+
+    def untap(self, ledger: Ledger) -> None:
+        """Have one user of a ledger less; after the last one nothing more is sent of it."""
+        with self._lock:
+            ledger.users -= 1
+            if ledger.users:
+                return
+            ledger.tap.over = ledger.tap.over or "detached"
+        keeper = ledger.keeper() if ledger.keeper is not None else None
+        if keeper is not None:
+            keeper.unbind()
+        ledger.tap.end("detached")
+
+    def _start(self) -> None:
+        if self._thread is None and self._closing is None:
+            self._thread = Thread(target=self._run, name=f"feed to {self.address}", daemon=True)
+            self._thread.start()
+
+    def wake(self) -> None:
+        """Have it look into the rings; never blocks."""
+        self.asleep = False
+        if self._thread is None:  # a forked child
+            with self._lock:
+                self._start()
+        try:
+            self._bell.send(b"\0")
+        except OSError:  # rung often enough, or over
+            pass
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all that has happened so far has been sent; false if it was not."""
+        done = Event()
+        with self._lock:
+            if self._closing is not None or self._thread is None:
+                return False
+            self._flushes.append(done)
+        self.wake()
+        return done.wait(timeout)
+
+    def close(self, timeout: float) -> None:
+        """Send what is left, and end; whatever happens, in so many seconds."""
+        with self._lock:
+            if self._closing is None:
+                self._closing = deadline_after(timeout)
+            thread = self._thread
+        self.wake()
+        if thread is not None:
+            thread.join(timeout + 0.1)
+        else:
+            self._hang_up()
+
+    def forget_parent(self) -> None:  # pragma: no cover - in a forked child
+        """Begin anew in a forked child: what is open and not sent belongs to the parent."""
+        self._lock = RLock()
+        self.connected = Event()
+        self.process = uuid4().hex[:16]
+        self._thread = None
+        self._flushes = []
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+        self._hang_up()
+        self._hear()
+        for ledger in self._ledgers.values():
+            ledger.reborn()
+        self.asleep = True  # the first transition starts the thread
+
+    # On its thread ----------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._dial_and_send()
+        except Exception:  # noqa: BLE001  # pragma: no cover - nothing is known to come here
+            _log.exception("the feed to %s has ended with an error", self.address)
+        finally:
+            self.asleep = False
+            self.connected.clear()
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        self._selector.close()
+        self._heard.close()
+        self._bell.close()
+
+    def _dial_and_send(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            closing = self._closing
+            sock = self._dial()
+            if sock is not None:
+                begun = time.monotonic()
+                try:
+                    self._converse(sock)
+                except OSError as error:
+                    # Who hangs up at once is not called again and again, nor complained of.
+                    if time.monotonic() - begun > LONGEST_PAUSE:
+                        pause = FIRST_PAUSE
+                        self._complained = False
+                    self._complain("the feed to %s is interrupted: %s", error)
+                finally:
+                    self._part(sock)
+            if closing is not None or (sock is not None and self._closing is not None):
+                return
+            self._trim()
+            self._rest(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _complain(self, message: str, error: OSError) -> None:
+        """Log that nothing can be sent, once until something can be."""
+        if not self._complained and self._closing is None:
+            self._complained = True
+            _log.warning(message, self.address, error)
+
+    def _dial(self) -> socket.socket | None:
+        left = time_left(self._closing)
+        patience = DIALLING if left is None else max(0.01, min(left, DIALLING))
+        try:
+            sock = socket.create_connection(self.address, patience)
+        except OSError as error:
+            self._complain("the feed to %s waits for a receiver: %s", error)
+            return None
+        if sock.getsockname() == sock.getpeername():  # pragma: no cover - TCP can do that
+            sock.close()
+            return None
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        self._sock = sock
+        self._selector.register(sock, EVENT_READ)
+        return sock
+
+    def _part(self, sock: socket.socket) -> None:
+        """Take note that the receiver knows nothing any more."""
+        self.connected.clear()
+        self._selector.unregister(sock)
+        self._sock = None
+        sock.close()
+        for ledger in self._known():
+            ledger.introduced = ledger.truthful = False
+
+    def _rest(self, seconds: float) -> None:
+        """Wait so long, or until it is to close."""
+        until = time.monotonic() + seconds
+        while self._closing is None and (left := until - time.monotonic()) > 0:
+            self._await(left)
+
+    def _await(self, timeout: float | None, sock: socket.socket | None = None) -> None:
+        """Wait for the bell, or for a socket; notice when the receiver is gone."""
+        for key, events in self._selector.select(timeout):
+            if key.fileobj is self._heard:
+                try:
+                    self._heard.recv(4096)
+                except BlockingIOError:  # pragma: no cover - somebody rang in vain
+                    pass
+            elif events & EVENT_READ and sock is not None and not sock.recv(4096):
+                raise ConnectionResetError("the receiver has closed the connection")
+
+    def _known(self) -> tuple[Ledger, ...]:
+        with self._lock:
+            return tuple(self._ledgers.values())
+
+    def _converse(self, sock: socket.socket) -> None:
+        """Send all that happens, until it is to close or the connection is lost."""
+        packer = Packer()
+        self._greet(sock)
+        self.connected.set()
+        while True:
+            self.asleep = True
+            if not self._has_work():
+                self._await(None, sock)
+            self.asleep = False
+            if self._closing is None and not self._flushes:
+                self._await(LINGER, sock)
+            closing = self._closing
+            with self._lock:
+                flushes, self._flushes = self._flushes, []
+            try:
+                self._send_all(sock, packer)
+            except BaseException:
+                with self._lock:
+                    self._flushes += flushes
+                raise
+            for flush in flushes:
+                flush.set()
+            if closing is not None:
+                self._push(sock, encode([(FAREWELL, ())]))
+                return
+
+    def _greet(self, sock: socket.socket) -> None:
+        offset_ns = time.time_ns() - time.perf_counter_ns()
+        program = sys.argv[0] if sys.argv and sys.argv[0] else "python"
+        body = (
+            FORMAT,
+            VERSION,
+            self.process,
+            portable_text(socket.gethostname()),
+            os.getpid(),
+            portable_text(program),
+            offset_ns,
+        )
+        self._push(sock, encode([(HELLO, body)]))
+
+    def _has_work(self) -> bool:
+        if self._closing is not None or self._flushes:
+            return True
+        known = self._known()
+        for ledger in known:
+            tap = ledger.tap
+            if tap.ring or tap.over or (tap.start is not None and not ledger.introduced):
+                return True
+        for ledger in known:  # it has caught up: another episode would be a new one
+            ledger.warned = False
+        return False
+
+    def _send_all(self, sock: socket.socket, packer: Packer) -> None:
+        """Send what is in the rings now."""
+        left: list[Ledger] = []
+        packed = 0
+        for ledger in self._known():
+            tap = ledger.tap
+            ring = tap.ring
+            over = tap.over  # looked at first: nothing comes after it
+            size = len(ring)
+            if ledger.ticks is None:
+                ledger.ticks = None if tap.start is None else tap.start.copy()
+            if not ledger.introduced and (size or over or ledger.ticks is not None):
+                packer.introduce(ledger)
+            take = ring.popleft  # nobody else takes, so it never gets shorter
+            while size:
+                part = min(size, _MOST_ROWS - packed)
+                packer.pack(ledger, [take() for _ in range(part)])
+                size -= part
+                packed += part
+                if packed >= _MOST_ROWS:
+                    self._send(sock, packer.take())
+                    packed = 0
+            if over:
+                packer.leave(ledger)
+                left.append(ledger)
+        if packer.packets:
+            self._send(sock, packer.take())
+        for ledger in left:
+            self._drop(ledger)
+
+    def _drop(self, ledger: Ledger) -> None:
+        with self._lock:
+            for key in [key for key, each in self._ledgers.items() if each is ledger]:
+                del self._ledgers[key]
+
+    def _send(self, sock: socket.socket, packets: Packets) -> None:
+        """Send packets in frames; what can not be sent is counted as dropped."""
+        try:
+            frame = encode(packets)
+            if len(frame) > MOST_BYTES:
+                msg = f"a frame of {len(frame)} bytes"
+                raise OverflowError(msg)
+        except (TypeError, ValueError, OverflowError):
+            half = len(packets) // 2
+            if half:
+                try:
+                    self._send(sock, packets[:half])
+                except OSError:
+                    self._miss(packets[half:])
+                    raise
+                self._send(sock, packets[half:])
+                return
+            self._miss(packets)
+            _log.exception("the feed to %s can not send a packet", self.address)
+            return
+        try:
+            self._push(sock, frame)
+        except OSError:
+            self._miss(packets)
+            raise
+
+    def _miss(self, packets: Packets) -> None:
+        """Count what is in packets that nobody gets."""
+        ledgers = {ledger.number: ledger for ledger in self._known()}
+        for tag, body in packets:
+            if tag not in (RUN, ROWS, DROP):
+                continue
+            number, count, *rest = body
+            ledger = ledgers.get(number)  # type: ignore[call-overload]
+            if ledger is None:
+                continue
+            if tag == DROP:
+                ledger.untold += count
+            else:
+                (rows,) = rest
+                ledger.miss(len(rows) // FIGURES if tag == RUN else len(rows))  # type: ignore[arg-type]
+
+    def _push(self, sock: socket.socket, frame: bytes) -> None:
+        """Send a frame, waiting while the receiver takes nothing."""
+        view = memoryview(frame)
+        while view:
+            try:
+                view = view[sock.send(view) :]
+            except BlockingIOError:
+                self._await_room(sock)
+
+    def _await_room(self, sock: socket.socket) -> None:
+        left = time_left(self._closing)
+        if left is not None and left <= 0:
+            raise TimeoutError("there was no time left to send the rest")
+        self._selector.modify(sock, EVENT_READ | EVENT_WRITE)
+        try:
+            self._await(_STALLED if left is None else min(left, _STALLED), sock)
+        finally:
+            self._selector.modify(sock, EVENT_READ)
+        self._trim()
+
+    def _trim(self) -> None:
+        """Keep the newest in all rings together, while nobody takes them."""
+        known = self._known()
+        if not self.connected.is_set():
+            for ledger in known:
+                if ledger.tap.over and not ledger.tap.ring:
+                    self._drop(ledger)  # it came and went while nobody looked
+            known = self._known()
+        if sum(len(ledger.tap.ring) for ledger in known) <= MOST_KEPT:
+            return
+        share = MOST_KEPT // len(known)
+        for ledger in known:
+            ring = ledger.tap.ring
+            for _ in range(len(ring) - share):
+                ring.popleft()
+
+
+# All senders of the process ---------------------------------------------------------------
+
+_SENDERS: Final[dict[Address, Sender]] = {}
+_LOCKS: Final = [RLock()]  # guards the senders; a forked child gets a new one
+
+
+def _registry_lock() -> RLock:
+    return _LOCKS[0]
+
+
+def _close_all() -> None:  # pragma: no cover - when the interpreter ends
+    """Send what is left when the interpreter ends."""
+    with _registry_lock():
+        senders = list(_SENDERS.values())
+        _SENDERS.clear()
+    deadline = time.monotonic() + EXIT_GRACE
+    for sender in senders:
+        sender.close(max(0.0, deadline - time.monotonic()))
+
+
+def _begin_anew() -> None:  # pragma: no cover - in a forked child
+    _LOCKS[0] = RLock()
+    for sender in _SENDERS.values():
+        sender.forget_parent()
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
