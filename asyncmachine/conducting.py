@@ -127,16 +127,16 @@ class Conducting(Changing):
 
     # The traced way -------------------------------------------------------------------
 
-    def _carry_out_traced(  # noqa: PLR0912, PLR0915 - spelled out, for calls cost most
+    def _carry_out_traced(  # noqa: PLR0915 - spelled out, for calls cost most
         self, plan: Plan, args: dict[str, object], request: Mutation | None = None
     ) -> Result:
         """Carry out a plan that is ``steady`` while nobody but handlers and tracers looks.
 
         The third hot function, for a machine that is observed should stay quick. It does
-        what the watched way does, without listeners, log lines, deadlines and steps.
+        what the watched way does, without listeners, log lines, deadlines and steps, and
+        spells out what is done for plans that are ``simple``.
         """
-        tracers = self._tracers
-        assert tracers is not None
+        tracers: Tracers = self._tracers  # type: ignore[assignment]  # there are some
         here = LOCAL.here
         outer = here.top
         if outer is not None and request is None:
@@ -145,7 +145,8 @@ class Conducting(Changing):
         tx.machine = self  # type: ignore[assignment]
         tx.plan = plan
         tx.args = args
-        tx.ticks = self._ticks.copy()
+        ticks = self._ticks
+        tx.ticks = ticks.copy()
         tx.request = request
         tx.moment = tx.rare = None
         tx.number = next(IDS) if tracers.wants_ids else 0
@@ -153,43 +154,44 @@ class Conducting(Changing):
             here.top = tx if outer is None else Frame(self, outer, tx)
             self._tx = tx
             tx.started_ns = perf_counter_ns()
-            if tracers.early and (tracers.wants_bare or not plan.bare):
-                tell(tracers.transition_init, tx)
-                tell(tracers.transition_start, tx)
-            if not plan.accepted:
-                return self._end(tx, plan.refusal)
-            if not plan.bare:
-                return self._call_traced(tx, tracers)
+            if tracers.thorough or not plan.simple:
+                return self._trace_thoroughly(tx, tracers)
             # Noted first: an interrupt may come as soon as the change has been made.
             if plan.follow:
                 self._follow = AUTO
-            if plan.few:
-                ticks = self._ticks
-                first = plan.first
-                second = plan.second
-                first_tick = ticks[first] + plan.first_by
-                second_tick = ticks[second] + plan.second_by
-                tx.moment = self._now = (plan.target, first, first_tick, second, second_tick)
-                ticks[first] = first_tick
-                ticks[second] = second_tick
-            else:
-                self._advance(plan, tx)
-            if tracers.transition_commit:
-                tell(tracers.transition_commit, tx)
+            first = plan.first
+            second = plan.second
+            first_tick = ticks[first] + plan.first_by
+            second_tick = ticks[second] + plan.second_by
+            tx.moment = self._now = (plan.target, first, first_tick, second, second_tick)
+            ticks[first] = first_tick
+            ticks[second] = second_tick
             if self._index is not None:
                 self._glide_down(plan, args)
             if request is not None:
                 request.settle(EXECUTED)
             self._tx = None
             tx.ended_ns = perf_counter_ns()
-            for method in tracers.transition_end:
+            if tracers.sole_end is None:
+                tell(tracers.transition_end, tx)
+            else:
                 try:
-                    method(tx)
+                    tracers.sole_end(tx)
                 except Exception:  # noqa: BLE001 - it is the user's code
-                    log_exception("error in the tracer %r", method)
+                    log_exception("error in the tracer %r", tracers.sole_end)
         finally:
             here.top = outer
         return EXECUTED
+
+    def _trace_thoroughly(self, tx: Transition, tracers: Tracers) -> Result:
+        """Go on with one that tracers look at from its beginning, or that is not simple."""
+        plan = tx.plan
+        if tracers.early and (tracers.wants_bare or not plan.bare):
+            tell(tracers.transition_init, tx)
+            tell(tracers.transition_start, tx)
+        if not plan.accepted:
+            return self._end(tx, plan.refusal)
+        return self._call_traced(tx, tracers)
 
     def _call_traced(  # noqa: PLR0915 - spelled out, for calls cost most
         self, tx: Transition, tracers: Tracers

@@ -112,12 +112,23 @@ class Tracers:
         all: the tracers.
         wants_steps, wants_bare, wants_ids: whether one of them wants these.
         early: whether one of them wants to hear of a transition before it is over.
+        thorough: whether one wants to hear of every transition before it is over.
+        sole_end: the method for ``transition_end``, if there is just one.
 
     Each hook is an attribute too: the methods of the tracers that have it.
 
     """
 
-    __slots__ = (*HOOKS, "all", "early", "wants_bare", "wants_ids", "wants_steps")
+    __slots__ = (
+        *HOOKS,
+        "all",
+        "early",
+        "sole_end",
+        "thorough",
+        "wants_bare",
+        "wants_ids",
+        "wants_steps",
+    )
 
     machine_init: Hook
     machine_dispose: Hook
@@ -146,6 +157,9 @@ class Tracers:
             ]
             setattr(self, hook, tuple(methods))
         self.early = bool(self.transition_init or self.transition_start)
+        self.thorough = bool(self.transition_commit) or (self.early and self.wants_bare)
+        ends = self.transition_end
+        self.sole_end = ends[0] if len(ends) == 1 else None
 
     def tell(self, hook: str, *details: object) -> None:
         """Call one hook of all tracers that have it."""

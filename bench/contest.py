@@ -196,6 +196,7 @@ class Contest:
             measured right before and after it, ``/s`` for a rate, or ``B`` for bytes.
         effort: lengthens what is timed at once.
         most_rounds: for what takes long.
+        many_rounds: so many times the rounds, for a small difference of large figures.
         times: repetitions in each round, if they are not to be found out.
 
     """
@@ -207,6 +208,7 @@ class Contest:
     unit: str = "µs"
     effort: float = 1.0
     most_rounds: int | None = None
+    many_rounds: int = 1
     times: int | None = None
 
 
@@ -319,11 +321,12 @@ def _hold_one(
         times = {
             name: contest.times or iterations_for(side, part_ns) for name, side in sides.items()
         }
-        rounds = min(rounds, contest.most_rounds or rounds)
+        rounds = min(rounds, contest.most_rounds or rounds) * contest.many_rounds
         for number in range(1, rounds + 1):
             progress.say(f"round {number} of {rounds}: {contest.title}")
             before = ruler.read()
-            for name, side in sides.items():
+            # In turns, for what comes second may find the memory warmer.
+            for name, side in [*sides.items()][:: 1 if number % 2 else -1]:
                 with no_garbage_collection():
                     taken = side.run(times[name])
                 figure = taken / times[name] / side.steps

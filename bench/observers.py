@@ -105,7 +105,8 @@ CONTESTS: Final = (
         observers_traces.spans,
         AtMostBeyond(30),
         unit="E",
-        effort=5,
+        effort=0.25,
+        many_rounds=20,
     ),
     Contest(
         "history-memory",
