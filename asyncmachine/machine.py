@@ -385,11 +385,6 @@ class Machine(Living):
         return self._queue.refused if self._queue is not None else 0
 
     @property
-    def waiters_pending(self) -> int:
-        """How many waiters are not set yet; abandoned ones may count for a while."""
-        return len(self._index.pending) if self._index is not None else 0
-
-    @property
     def in_transition(self) -> bool:
         """Whether a transition is being carried out, as far as handlers can see one."""
         return self._tx is not None

@@ -247,6 +247,7 @@ def test_every_kind_of_call_that_races_with_disposal_comes_back() -> None:
     for _ in range(60):
         machine = _machine()
         together(partial(call, machine), partial(call, machine), machine.dispose)
+        machine.eval(lambda: None, timeout=PATIENCE)  # a background thread may still be at it
         assert_gone(machine)
 
 

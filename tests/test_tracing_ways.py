@@ -25,7 +25,7 @@ from tests.oracle import Request
 from tests.races import PATIENCE, switching_often, together
 from tests.test_properties import Case, random_case
 
-CASES = 700
+CASES = 250
 
 
 @pytest.fixture(autouse=True, scope="module")
