@@ -102,11 +102,18 @@ CONTESTS: Final = (
     Contest(
         "otel",
         "an OpenTelemetry span, beyond the SDK's own cost",
-        observers_traces.spans,
+        partial(observers_traces.spans, sdk=True),
         AtMostBeyond(30),
         unit="E",
         effort=0.25,
         many_rounds=20,
+    ),
+    Contest(
+        "otel-alone",
+        "the same, with an SDK that does nothing on both sides",
+        partial(observers_traces.spans, sdk=False),
+        AtMostBeyond(30),
+        unit="E",
     ),
     Contest(
         "history-memory",

@@ -36,11 +36,11 @@ def test_it_names_its_cases() -> None:
     keys = [line.split()[0] for line in done.stdout.splitlines()]
     assert keys == [
         *("tracer", "prometheus", "prometheus-gauges", "feed", "feed-stopped", "otel"),
-        *("history-memory", "history-sqlite", "restore", "scrape"),
+        *("otel-alone", "history-memory", "history-sqlite", "restore", "scrape"),
     ]
 
 
-@pytest.mark.parametrize("case", ["tracer", "prometheus*", "feed*", "otel", "history-*", "scrape"])
+@pytest.mark.parametrize("case", ["tracer", "prometheus*", "feed*", "otel*", "history-*", "scrape"])
 def test_a_case_does_its_work_and_is_written_down(case: str, tmp_path: Path) -> None:
     file = tmp_path / "observers.json"
     short = ("--quick", "--rounds", "1", "--part", "1", "--quiet")
