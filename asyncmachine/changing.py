@@ -263,8 +263,10 @@ class Changing(Awaiting):
             log_exception("one more error, in %s of %s", label, self.id, error=error)
 
     def _tell_queued(self, mutation: Mutation) -> None:
-        if self._narrator is not None:
-            self._narrator.queued(mutation)
-        if self._tracers is not None:
+        narrator = self._narrator
+        if narrator is not None:
+            narrator.queued(mutation)
+        tracers = self._tracers  # read once: this may be any thread, and they may leave
+        if tracers is not None:
             mutation.queued_ns = perf_counter_ns()
-            tell(self._tracers.mutation_queued, self, mutation)
+            tell(tracers.mutation_queued, self, mutation)

@@ -201,8 +201,9 @@ class Living(Resting):
         if self._disposed and child in children:  # by another thread, just now
             children.remove(child)
             raise MachineError(msg)
-        if self._tracers is not None:
-            self._tracers.tell("submachine", self, child)
+        tracers = self._tracers  # read once, for they may leave
+        if tracers is not None:
+            tracers.tell("submachine", self, child)
 
     def _retire_surely(self) -> None:
         """End the machine, though an interrupt may come."""

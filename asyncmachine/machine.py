@@ -450,7 +450,8 @@ class Machine(Living):
     @property
     def tracers(self) -> tuple[Tracer, ...]:
         """The observers."""
-        return self._tracers.all if self._tracers is not None else ()
+        tracers = self._tracers  # read once, for they may leave
+        return tracers.all if tracers is not None else ()
 
     @property
     def log_level(self) -> LogLevel:
