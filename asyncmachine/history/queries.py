@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncmachine.errors import hint
@@ -52,7 +53,7 @@ class Conditions(NamedTuple):
         return (*self.active, *self.inactive, *self.activated, *self.deactivated)
 
 
-class History:
+class History(ABC):
     """What can be asked, whether it is kept in memory or in a file.
 
     Each takes ``machine``, a machine or its id; it may be left out if the history knows
@@ -212,43 +213,51 @@ class History:
         return self._clocks(self._machine_id(machine))
 
     @property
+    @abstractmethod
     def machines(self) -> tuple[str, ...]:
         """The ids of the machines that it knows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def restored(self, machine: Machine) -> None:
         """Take down the clocks that a machine was given by `restore`."""
-        raise NotImplementedError
 
     # What a backend does ----------------------------------------------------------------
 
+    @abstractmethod
     def _now_ns(self) -> int:
-        raise NotImplementedError
+        """Give the time that windows end with, in nanoseconds since 1970."""
 
+    @abstractmethod
     def _fault(self, machine_id: str) -> Exception | None:
         """Say why a machine is not recorded, if it was refused."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _knows(self, machine_id: str) -> bool:
-        raise NotImplementedError
+        """Say whether a machine has ever been recorded."""
 
+    @abstractmethod
     def _last_activation(self, machine_id: str, state: str) -> int | None:
-        raise NotImplementedError
+        """Give when a state was activated last, or ``None``."""
 
+    @abstractmethod
     def _moved(self, machine_id: str, state: str, parity: int, span: Span) -> bool:
-        raise NotImplementedError
+        """Say whether a state moved to this parity in a window."""
 
+    @abstractmethod
     def _held(self, machine_id: str, state: str, parity: int, span: Span) -> bool:
-        raise NotImplementedError
+        """Say whether a state had this parity at some moment of a window."""
 
+    @abstractmethod
     def _latest(self, machine_id: str, conditions: Conditions, span: Span) -> Record | None:
-        raise NotImplementedError
+        """Find the newest record of a window that meets the conditions."""
 
+    @abstractmethod
     def _records(self, machine_id: str, span: Span, newest_first: bool) -> Iterator[Record]:
-        raise NotImplementedError
+        """Go through the records of a window."""
 
+    @abstractmethod
     def _clocks(self, machine_id: str) -> Clocks | None:
-        raise NotImplementedError
+        """Give the last clocks of a machine, or ``None``."""
 
     def _machine_id(self, machine: Machine | str | None) -> str:
         """Find the machine that is meant."""

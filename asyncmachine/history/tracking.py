@@ -7,6 +7,7 @@ Everything else is made from that tuple later, by whoever asks or writes.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Final
 from weakref import ref
@@ -52,7 +53,7 @@ class Bell:
         """Wake whoever looks after what was taken down."""
 
 
-class Recorder(Tracer):
+class Recorder(Tracer, ABC):
     """The tracing half of every history.
 
     Args:
@@ -89,8 +90,9 @@ class Recorder(Tracer):
 
     # To be filled in --------------------------------------------------------------------
 
+    @abstractmethod
     def _new_raws(self, states: int) -> deque[Raw]:
-        raise NotImplementedError
+        """Give where the records of a machine with so many states go."""
 
     def _tidy(self, track: Track) -> None:
         """Drop what is too old; called now and then, by who takes down."""
