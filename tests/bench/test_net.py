@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -35,20 +35,13 @@ from bench.net_relay import Relay
 from bench.processes import process, until_the_end
 from bench.rounds import Progress
 from tests.bench.interrupting import interrupted
+from tests.bench.running import python_m_bench
 
 ROOT = Path(__file__).parents[2]
 QUIET = Progress(quiet=True)
 
 
-def _python_m_bench_net(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "bench", "net", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=50,
-    )
+_python_m_bench_net = partial(python_m_bench, "net")
 
 
 def test_its_help_teaches() -> None:

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.bench.running import python_m_bench
+
 ROOT = Path(__file__).parents[2]
 
 
-def _python_m_bench_observers(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "bench", "observers", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=50,
-    )
+_python_m_bench_observers = partial(python_m_bench, "observers")
 
 
 def test_its_help_teaches() -> None:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
@@ -22,21 +23,14 @@ from bench.pubsub_runs import Point, SideRuns
 from examples.pubsub.discovery import ENOUGH
 from examples.pubsub.rpc import Message, Rpc, Sent, encode
 from tests.bench.interrupting import interrupted
+from tests.bench.running import python_m_bench
 
 ROOT = Path(__file__).parents[2]
 TOPIC = "news"
 SOON = 10.0
 
 
-def _python_m_bench_pubsub(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "bench", "pubsub", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=50,
-    )
+_python_m_bench_pubsub = partial(python_m_bench, "pubsub")
 
 
 def test_its_help_teaches() -> None:
