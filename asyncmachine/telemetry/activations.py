@@ -58,7 +58,7 @@ class Activations:
 
     """
 
-    __slots__ = ("_above", "_groups", "_id", "_names", "_outlines", "_start", "active", "node")
+    __slots__ = ("_above", "_id", "_names", "_outlines", "_start", "active", "groups", "node")
 
     def __init__(
         self, tracer: Tracer, outlines: Outlines, machine: Machine, above: Context
@@ -68,7 +68,7 @@ class Activations:
         self._id = machine.id
         self._names = machine.schema.names
         self._above = above
-        self._groups: dict[int, _Group] = {}
+        self.groups: dict[int, _Group] = {}
         self.active: dict[int, Span] = {}
         self.node: Node | None = None
 
@@ -150,7 +150,7 @@ class Activations:
 
         """
         for i in positions:
-            group = self._groups.get(i) or self._begin_group(i)
+            group = self.groups.get(i) or self.begin_group(i)
             attributes = group.attributes.copy()
             tick = ticks[i]
             attributes[TICK] = tick + 1 + (tick & 1)
@@ -163,17 +163,17 @@ class Activations:
         if self._outlines.chosen(self._names[i]):
             self.open((i,), {i: tick - 1}, context, now)
 
-    def _begin_group(self, i: int) -> _Group:
+    def begin_group(self, i: int) -> _Group:
         name = self._names[i]
         common: dict[str, AttributeValue] = {MACHINE: self._id, STATE: name}
         span = self._start(name, self._above, attributes={SPAN: "state", **common})
         group = _Group(name, span, below(span), {SPAN: "activation", **common})
-        self._groups[i] = group
+        self.groups[i] = group
         return group
 
     def close(self) -> None:
         """End everything that is open; may be called by any thread, and again."""
         for span in values_taken(self.active):
             end_surely(span)
-        for group in values_taken(self._groups):
+        for group in values_taken(self.groups):
             end_surely(group.span)

@@ -19,7 +19,8 @@ from opentelemetry.trace import Link, SpanKind
 from asyncmachine.telemetry import outlines as named
 from asyncmachine.telemetry.activations import Activations
 from asyncmachine.telemetry.causes import links_of
-from asyncmachine.telemetry.outlines import MACHINE, TIME_AFTER, TIME_BEFORE, TRANSITION
+from asyncmachine.telemetry.handling import HandlerSpans
+from asyncmachine.telemetry.outlines import MACHINE, TICK, TIME_AFTER, TIME_BEFORE, TRANSITION
 from asyncmachine.telemetry.propagation import Lease, below
 from asyncmachine.telemetry.taking import end_surely, taken
 from asyncmachine.telemetry.telling import add_args, attributes_when_over, tell_error
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["MachineSpans"]
 
 INTERNAL: Final = SpanKind.INTERNAL
+_OF_TWO: Final = 5  # length of a moment in which two clocks have moved
 # A transition that is going on, its span, the context below that, and the lease that makes
 # it current. A tuple, for it is made often.
 Running: TypeAlias = "tuple[Transition, Span, Context, Lease | None]"
@@ -54,10 +56,8 @@ class MachineSpans:
     """
 
     __slots__ = (
-        "_called",
         "_changed_ns",
         "_draw",
-        "_failed",
         "_handlers",
         "_id",
         "_kit",
@@ -82,9 +82,7 @@ class MachineSpans:
         self._draw = kit.outlines.draw
         self._roots: list[Span] = []
         self._running: list[Running] = []  # one, or none
-        self._handlers: list[tuple[Span, Lease]] = []  # one, or none
-        self._failed: list[tuple[Span, int]] = []  # the one that has failed, and when
-        self._called = ""  # the latest handler of the transition
+        self._handlers = HandlerSpans(kit.tracer, machine.id)
         self._logged = 0  # how many of its log lines have become events
         self._changed_ns = 0  # when the clocks moved, if final handlers have come since
         self._last = 0  # number of the latest transition that is over
@@ -134,7 +132,9 @@ class MachineSpans:
             )
 
     @staticmethod
-    def ending(machines: Mapping[int, MachineSpans]) -> Callable[[Transition], None]:
+    def ending(  # noqa: PLR0915 - spelled out, for calls cost most
+        machines: Mapping[int, MachineSpans],
+    ) -> Callable[[Transition], None]:
         """Give what ends the spans of transitions, and sees to the activations.
 
         Args:
@@ -146,7 +146,7 @@ class MachineSpans:
 
         """
 
-        def end(tx: Transition) -> None:
+        def end(tx: Transition) -> None:  # noqa: PLR0912, PLR0915 - for the same reason
             self = machines.get(id(tx.machine))
             if self is None:
                 return
@@ -172,15 +172,18 @@ class MachineSpans:
                 return
             ticks = tx.ticks
             after = ticks.copy()
-            for i, by in plan.moves:
-                after[i] += by
-            attributes = {
-                **outline.whole,
-                MACHINE: self._id,
-                TRANSITION: number,
-                TIME_BEFORE: tuple(ticks),
-                TIME_AFTER: tuple(after),
-            }
+            if len(moment) == _OF_TWO:
+                _, first, first_tick, second, second_tick = moment
+                after[first] = first_tick
+                after[second] = second_tick
+            else:
+                for i, by in plan.moves:
+                    after[i] += by
+            attributes = outline.whole.copy()
+            attributes[MACHINE] = self._id
+            attributes[TRANSITION] = number
+            attributes[TIME_BEFORE] = ticks
+            attributes[TIME_AFTER] = after
             if tx.args:
                 add_args(tx, attributes)
             links: tuple[Link, ...] = ()
@@ -193,12 +196,18 @@ class MachineSpans:
             try:
                 span.end(now)
             finally:
+                active = states.active
                 for i in outline.ended:
-                    activation = states.active.pop(i, None)
+                    activation = active.pop(i, None)
                     if activation is not None:
                         activation.end(now)
-                if outline.opened:
-                    states.open(outline.opened, ticks, context, now)
+                for i in outline.opened:
+                    name, _, below_name, common = states.groups.get(i) or states.begin_group(i)
+                    attributes = common.copy()
+                    attributes[TICK] = after[i]
+                    active[i] = self._start(
+                        name, below_name, INTERNAL, attributes, (Link(context),), now
+                    )
                 states.node = plan.target  # last: what was interrupted is made up for next time
                 if self.closed:
                     self.close()
@@ -265,7 +274,7 @@ class MachineSpans:
             links = links_of(self._kit, tx, self._previous)
         span = self._start(outline.name, self._transitions, INTERNAL, attributes, links, begun)
         self._kit.contexts[self._id, tx.number] = span.get_span_context()
-        self._called = ""
+        self._handlers.latest = ""
         self._logged = 0
         self._running.append((tx, span, below(span), Lease(span) if current else None))
         if self.closed:
@@ -282,8 +291,7 @@ class MachineSpans:
         if begun is not tx:
             self._drop(running)
             return None
-        if self._handlers:
-            self.end_handler(tx)
+        self._handlers.end(tx)
         if lease is not None:
             lease.give_back()
         attributes = attributes_when_over(tx, outline)
@@ -295,11 +303,9 @@ class MachineSpans:
     def _tell_more(self, tx: Transition, span: Span, attributes: dict[str, AttributeValue]) -> None:
         """Tell of a transition that has been vetoed, has failed or has been logged."""
         self._log(tx, span)
-        for handler, when in taken(self._failed):
-            tell_error(handler, tx)
-            end_surely(handler, when)
-        if self._called and tx.outcome == "vetoed":
-            attributes[named.VETOED_BY] = self._called
+        self._handlers.tell_failed(tx)
+        if self._handlers.latest and tx.outcome == "vetoed":
+            attributes[named.VETOED_BY] = self._handlers.latest
         tell_error(span, tx)
 
     def _log(self, tx: Transition, span: Span) -> None:
@@ -335,43 +341,24 @@ class MachineSpans:
 
     def begin_handler(self, tx: Transition, name: str) -> None:
         """Begin the span of a handler, and make it current."""
-        moment = tx.moment
-        if moment is not None and not self._changed_ns:
+        if tx.moment is not None and not self._changed_ns:
             self._changed_ns = time_ns()
         try:
-            begun, above, context, _ = self._running[-1]
+            begun, span, context, _ = self._running[-1]
         except IndexError:  # it has no span
             return
         if begun is not tx:
             return
         if tx.rare is not None:
-            self._log(tx, above)
-        if self._handlers or not self._kit.handlers:
-            return
-        self._called = name
-        attributes: dict[str, AttributeValue] = {
-            named.SPAN: "handler",
-            MACHINE: self._id,
-            named.HANDLER: name,
-            named.PHASE: "negotiation" if moment is None else "final",
-        }
-        span = self._start(name, context, INTERNAL, attributes)
-        self._handlers.append((span, Lease(span)))
+            self._log(tx, span)
+        if self._kit.handlers:
+            self._handlers.begin(tx, name, context)
         if self.closed:
             self.close()
 
     def end_handler(self, tx: Transition) -> None:
-        """End the span of a handler; later, if it has failed, for its error is not known yet."""
-        try:
-            span, lease = self._handlers.pop()
-        except IndexError:  # it has none
-            return
-        lease.give_back()
-        rare = tx.rare
-        if rare is None or rare.at is None:
-            span.end()
-            return
-        self._failed.append((span, time_ns()))
+        """End the span of a handler."""
+        self._handlers.end(tx)
         if self.closed:
             self.close()
 
@@ -393,24 +380,17 @@ class MachineSpans:
 
     def _drop(self, running: Running) -> None:
         """End a transition that never comes to its end, or that nobody waits for."""
-        self._drop_handlers()
+        self._handlers.drop()
         _, span, _, lease = running
         if lease is not None:
             lease.revoke()
         span.set_attribute(named.OUTCOME, "unfinished")
         end_surely(span)
 
-    def _drop_handlers(self) -> None:
-        for handler, leased in taken(self._handlers):
-            leased.revoke()
-            end_surely(handler)
-        for handler, when in taken(self._failed):
-            end_surely(handler, when)
-
     def close(self) -> None:
         """End everything that is open; may be called by any thread, and again."""
         self.closed = True
-        self._drop_handlers()
+        self._handlers.drop()
         for running in taken(self._running):
             self._drop(running)
         if self._states is not None:
