@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 FileJob(source, args.out / output, scratch, history)
                 for source, output in zip(args.sources, outputs, strict=True)
             ]
-        except (HistoryError, OSError) as error:
+        except (HistoryError, OSError, sqlite3.Error) as error:
             parser.error(f"--history: {error}")
         finished = run(jobs, args.jobs)
     (view.show_json if args.json else view.show_table)(jobs)
@@ -51,10 +52,30 @@ def workshop(file: Path | None) -> Iterator[tuple[SQLiteHistory | None, Path]]:
         with TemporaryDirectory(prefix="file-processing-", ignore_cleanup_errors=True) as scratch:
             yield None, Path(scratch)
     else:
+        folder = file.with_name(f"{file.name}.files")
         with SQLiteHistory(file, durable=True) as history:
-            folder = file.with_name(f"{file.name}.files")
             folder.mkdir(exist_ok=True)
-            yield history, folder
+            with held(folder / "lock"):
+                yield history, folder
+
+
+@contextmanager
+def held(lock: Path) -> Iterator[None]:
+    """Keep other runs out until the end, the end by kill -9 included: SQLite's locks are like that.
+
+    Raises:
+        BlockingIOError: if another run is at it.
+
+    """
+    with closing(sqlite3.connect(lock, timeout=0)) as db:
+        try:
+            db.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            msg = f"another run works with {lock.parent}; wait for it, or choose another FILE"
+            raise BlockingIOError(msg) from None
+        yield
 
 
 def run(jobs: Sequence[FileJob], at_once: int) -> bool:

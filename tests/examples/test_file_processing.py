@@ -461,8 +461,8 @@ def kill_and_start_again(desk: Desk, rnd: Random, most: int) -> int:
     assert [row["report"]["lines"] for row in rows] == [1000] * 6
     assert all(sorted(row["states"]) == sorted(UPLOADED) for row in rows)
     assert one_life(args, None) == ([], 0)  # nothing is left to do
-    left = {path.suffix for path in (desk.folder / "work.history.files").iterdir()}
-    assert left == {".json"}
+    left = {path.suffix or path.name for path in (desk.folder / "work.history.files").iterdir()}
+    assert left == {".json", "lock"}
     return kills
 
 
@@ -481,6 +481,18 @@ def test_what_failed_goes_on_from_the_step_that_failed(desk: Desk) -> None:
     journal, code = one_life(args, None)
     assert (journal, code) == (["begin upload a.txt.gz", "end upload a.txt.gz"], 0)
     assert desk.outputs() == {"a.txt.gz": TEXT}
+
+
+def test_a_second_run_on_the_same_history_is_refused(desk: Desk, site: Site) -> None:
+    args = ("--history", desk.folder / "work.history", "--out", desk.out)
+    with start("file_processing", *args, site.url("slow")) as program:
+        assert site.asked.acquire(timeout=SOON)
+        second = desk.run(*args[:2], desk.file("a.txt"))
+        press_ctrl_c(program)
+    assert second.returncode == 2
+    assert "--history: another run works with" in second.stderr
+    assert "work.history.files" in second.stderr
+    assert desk.rows(*args[:2], desk.file("a.txt"))[0]["states"]
 
 
 def test_what_ctrl_c_has_stopped_goes_on(desk: Desk, site: Site) -> None:
