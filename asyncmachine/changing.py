@@ -146,6 +146,15 @@ class Changing(Awaiting):
         if index is not None and index.contexts:
             index.expire(plan.changed)
 
+    def _glide_down(self, plan: Plan, args: dict[str, object]) -> None:
+        """See to contexts and waiters after the change that a ``bare`` plan makes."""
+        index = self._index
+        if index is not None:
+            if index.contexts:
+                index.expire(plan.changed)
+            if index.inbox or index.interest & plan.changed or index.queries or index.observers:
+                index.settle(plan.target, plan.changed, plan.enters, args)
+
     def _settle(self, tx: Transition) -> None:
         """Set the waiters whose condition holds now, and see to the auto states."""
         plan = tx.plan

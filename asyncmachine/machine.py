@@ -1,8 +1,8 @@
 """`Machine`: the public face, which delegates.
 
 Reading is in reading.py, waiting in awaiting.py, changing in changing.py, carrying out a
-transition in conducting.py, taking turns in turns.py, what is done between transitions in
-resting.py, children and disposal in living.py; each is a base of the next.
+transition in traced.py and conducting.py, taking turns in turns.py, what is done between
+transitions in resting.py, children and disposal in living.py; each is a base of the next.
 """
 
 from __future__ import annotations

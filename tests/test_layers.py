@@ -24,6 +24,7 @@ LAYERS: Final = (
     "resting",
     "turns",
     "conducting",
+    "traced",
     "changing",
     "mirror",
     "awaiting",
