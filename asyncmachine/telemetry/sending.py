@@ -26,12 +26,12 @@ import socket
 import sys
 import time
 from itertools import count
-from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
 from threading import Event, RLock, Thread
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from asyncmachine.oneshot import deadline_after, time_left
+from asyncmachine.telemetry.line import Line
 from asyncmachine.telemetry.packets import (
     DROP,
     FAREWELL,
@@ -66,7 +66,6 @@ DIALLING: Final = 5.0
 EXIT_GRACE: Final = 1.0
 _STALLED: Final = 1.0  # how often the rings are looked after while a receiver is stopped
 _MOST_ROWS: Final = 1000  # a frame
-_SEND_BUFFER: Final = 1 << 20  # bytes: a stopped receiver shall not be fed for minutes
 MOST_KEPT: Final = 100_000  # transitions in all rings while nobody takes them
 
 _numbers: Final = count(1)
@@ -96,16 +95,7 @@ class Sender:
         self._thread: Thread | None = None
         self._closing: float | None = None  # when to be done, by monotonic time
         self._complained = False
-        self._sock: socket.socket | None = None
-        self._hear()
-
-    def _hear(self) -> None:
-        """Make the bell, and what waits for it."""
-        self._heard, self._bell = socket.socketpair()
-        self._heard.setblocking(False)
-        self._bell.setblocking(False)
-        self._selector = DefaultSelector()
-        self._selector.register(self._heard, EVENT_READ)
+        self._line = Line()
 
     # Called by any thread ---------------------------------------------------------------
 
@@ -166,10 +156,7 @@ class Sender:
         if self._thread is None:  # a forked child
             with self._lock:
                 self._start()
-        try:
-            self._bell.send(b"\0")
-        except OSError:  # rung often enough, or over
-            pass
+        self._line.ring()
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that has happened so far has been sent; false if it was not."""
@@ -191,7 +178,7 @@ class Sender:
         if thread is not None:
             thread.join(timeout + 0.1)
         else:
-            self._hang_up()
+            self._line.close()
 
     def forget_parent(self) -> None:  # pragma: no cover - in a forked child
         """Begin anew in a forked child: what is open and not sent belongs to the parent."""
@@ -200,11 +187,8 @@ class Sender:
         self.process = uuid4().hex[:16]
         self._thread = None
         self._flushes = []
-        if self._sock is not None:
-            self._sock.close()
-            self._sock = None
-        self._hang_up()
-        self._hear()
+        self._line.close()
+        self._line = Line()
         for ledger in self._ledgers.values():
             ledger.reborn()
         self.asleep = True  # the first transition starts the thread
@@ -219,22 +203,17 @@ class Sender:
         finally:
             self.asleep = False
             self.connected.clear()
-            self._hang_up()
-
-    def _hang_up(self) -> None:
-        self._selector.close()
-        self._heard.close()
-        self._bell.close()
+            self._line.close()
 
     def _dial_and_send(self) -> None:
         pause = FIRST_PAUSE
         while True:
             closing = self._closing
-            sock = self._dial()
-            if sock is not None:
+            reached = self._dial()
+            if reached:
                 begun = time.monotonic()
                 try:
-                    self._converse(sock)
+                    self._converse()
                 except OSError as error:
                     # Who hangs up at once is not called again and again, nor complained of.
                     if time.monotonic() - begun > LONGEST_PAUSE:
@@ -242,8 +221,8 @@ class Sender:
                         self._complained = False
                     self._complain("the feed to %s is interrupted: %s", error)
                 finally:
-                    self._part(sock)
-            if closing is not None or (sock is not None and self._closing is not None):
+                    self._part()
+            if closing is not None or (reached and self._closing is not None):
                 return
             self._trim()
             self._rest(pause)
@@ -255,30 +234,20 @@ class Sender:
             self._complained = True
             _log.warning(message, self.address, error)
 
-    def _dial(self) -> socket.socket | None:
+    def _dial(self) -> bool:
         left = time_left(self._closing)
         patience = DIALLING if left is None else max(0.01, min(left, DIALLING))
         try:
-            sock = socket.create_connection(self.address, patience)
+            self._line.dial(self.address, patience)
         except OSError as error:
             self._complain("the feed to %s waits for a receiver: %s", error)
-            return None
-        if sock.getsockname() == sock.getpeername():  # pragma: no cover - TCP can do that
-            sock.close()
-            return None
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-        self._sock = sock
-        self._selector.register(sock, EVENT_READ)
-        return sock
+            return False
+        return True
 
-    def _part(self, sock: socket.socket) -> None:
+    def _part(self) -> None:
         """Take note that the receiver knows nothing any more."""
         self.connected.clear()
-        self._selector.unregister(sock)
-        self._sock = None
-        sock.close()
+        self._line.hang_up()
         for ledger in self._known():
             ledger.introduced = ledger.truthful = False
 
@@ -286,40 +255,29 @@ class Sender:
         """Wait so long, or until it is to close."""
         until = time.monotonic() + seconds
         while self._closing is None and (left := until - time.monotonic()) > 0:
-            self._await(left)
-
-    def _await(self, timeout: float | None, sock: socket.socket | None = None) -> None:
-        """Wait for the bell, or for a socket; notice when the receiver is gone."""
-        for key, events in self._selector.select(timeout):
-            if key.fileobj is self._heard:
-                try:
-                    self._heard.recv(4096)
-                except BlockingIOError:  # pragma: no cover - somebody rang in vain
-                    pass
-            elif events & EVENT_READ and sock is not None and not sock.recv(4096):
-                raise ConnectionResetError("the receiver has closed the connection")
+            self._line.wait(left)
 
     def _known(self) -> tuple[Ledger, ...]:
         with self._lock:
             return tuple(self._ledgers.values())
 
-    def _converse(self, sock: socket.socket) -> None:
+    def _converse(self) -> None:
         """Send all that happens, until it is to close or the connection is lost."""
         packer = Packer()
-        self._greet(sock)
+        self._greet()
         self.connected.set()
         while True:
             self.asleep = True
             if not self._has_work():
-                self._await(None, sock)
+                self._line.wait(None)
             self.asleep = False
             if self._closing is None and not self._flushes:
-                self._await(LINGER, sock)
+                self._line.wait(LINGER)
             closing = self._closing
             with self._lock:
                 flushes, self._flushes = self._flushes, []
             try:
-                self._send_all(sock, packer)
+                self._send_all(packer)
             except BaseException:
                 with self._lock:
                     self._flushes += flushes
@@ -327,10 +285,10 @@ class Sender:
             for flush in flushes:
                 flush.set()
             if closing is not None:
-                self._push(sock, encode([(FAREWELL, ())]))
+                self._push(encode([(FAREWELL, ())]))
                 return
 
-    def _greet(self, sock: socket.socket) -> None:
+    def _greet(self) -> None:
         offset_ns = time.time_ns() - time.perf_counter_ns()
         program = sys.argv[0] if sys.argv and sys.argv[0] else "python"
         body = (
@@ -342,7 +300,7 @@ class Sender:
             portable_text(program),
             offset_ns,
         )
-        self._push(sock, encode([(HELLO, body)]))
+        self._push(encode([(HELLO, body)]))
 
     def _has_work(self) -> bool:
         if self._closing is not None or self._flushes:
@@ -356,7 +314,7 @@ class Sender:
             ledger.warned = False
         return False
 
-    def _send_all(self, sock: socket.socket, packer: Packer) -> None:
+    def _send_all(self, packer: Packer) -> None:
         """Send what is in the rings now."""
         left: list[Ledger] = []
         packed = 0
@@ -376,13 +334,13 @@ class Sender:
                 size -= part
                 packed += part
                 if packed >= _MOST_ROWS:
-                    self._send(sock, packer.take())
+                    self._send(packer.take())
                     packed = 0
             if over:
                 packer.leave(ledger)
                 left.append(ledger)
         if packer.packets:
-            self._send(sock, packer.take())
+            self._send(packer.take())
         for ledger in left:
             self._drop(ledger)
 
@@ -391,7 +349,7 @@ class Sender:
             for key in [key for key, each in self._ledgers.items() if each is ledger]:
                 del self._ledgers[key]
 
-    def _send(self, sock: socket.socket, packets: Packets) -> None:
+    def _send(self, packets: Packets) -> None:
         """Send packets in frames; what can not be sent is counted as dropped."""
         try:
             frame = encode(packets)
@@ -402,17 +360,17 @@ class Sender:
             half = len(packets) // 2
             if half:
                 try:
-                    self._send(sock, packets[:half])
+                    self._send(packets[:half])
                 except OSError:
                     self._miss(packets[half:])
                     raise
-                self._send(sock, packets[half:])
+                self._send(packets[half:])
                 return
             self._miss(packets)
             _log.exception("the feed to %s can not send a packet", self.address)
             return
         try:
-            self._push(sock, frame)
+            self._push(frame)
         except OSError:
             self._miss(packets)
             raise
@@ -433,24 +391,21 @@ class Sender:
                 (rows,) = rest
                 ledger.miss(len(rows) // FIGURES if tag == RUN else len(rows))  # type: ignore[arg-type]
 
-    def _push(self, sock: socket.socket, frame: bytes) -> None:
+    def _push(self, frame: bytes) -> None:
         """Send a frame, waiting while the receiver takes nothing."""
         view = memoryview(frame)
         while view:
-            try:
-                view = view[sock.send(view) :]
-            except BlockingIOError:
-                self._await_room(sock)
+            sent = self._line.send(view)
+            if sent:
+                view = view[sent:]
+            else:
+                self._await_room()
 
-    def _await_room(self, sock: socket.socket) -> None:
+    def _await_room(self) -> None:
         left = time_left(self._closing)
         if left is not None and left <= 0:
             raise TimeoutError("there was no time left to send the rest")
-        self._selector.modify(sock, EVENT_READ | EVENT_WRITE)
-        try:
-            self._await(_STALLED if left is None else min(left, _STALLED), sock)
-        finally:
-            self._selector.modify(sock, EVENT_READ)
+        self._line.wait_for_room(_STALLED if left is None else min(left, _STALLED))
         self._trim()
 
     def _trim(self) -> None:
