@@ -44,7 +44,7 @@ types: $(FOR_TEST) ## mypy --strict over all code, pyright over typical user cod
 
 # A run of their own: frontrun replaces locks and tracing. A skipped test fails it.
 interleavings: $(FOR_TEST) ## tests of all schedules of two or three threads
-	$(BIN)/frontrun $(BIN)/python -m pytest tests/interleavings
+	$(BIN)/frontrun $(BIN)/python -m pytest -n auto tests/interleavings
 
 # Coverage of everything is gated by setup.cfg, that of the core alone by the second command.
 unit: $(FOR_TEST) prometheus ## all other tests and doctests, with coverage
