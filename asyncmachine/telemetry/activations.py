@@ -8,7 +8,6 @@ Assumes that single operations on dictionaries are atomic.
 
 from __future__ import annotations
 
-from time import time_ns
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from opentelemetry.trace import Link, SpanKind
@@ -16,6 +15,7 @@ from opentelemetry.trace import Link, SpanKind
 from asyncmachine.telemetry.outlines import MACHINE, SPAN, STATE, TICK
 from asyncmachine.telemetry.propagation import below
 from asyncmachine.telemetry.taking import end_surely, values_taken
+from asyncmachine.telemetry.telling import encodable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,22 +65,22 @@ class Activations:
     ) -> None:
         self._start = tracer.start_span
         self._outlines = outlines
-        self._id = machine.id
+        self._id = encodable(machine.id)
         self._names = machine.schema.names
         self._above = above
         self.groups: dict[int, _Group] = {}
         self.active: dict[int, Span] = {}
         self.node: Node | None = None
 
-    def follow(self, ticks: Sequence[int], node: Node | None = None) -> None:
+    def follow(self, ticks: Sequence[int], now: int, node: Node | None = None) -> None:
         """Open and end activations so that they agree with the clocks, whatever moved these.
 
         Args:
             ticks: all clocks.
+            now: when, in nanoseconds since 1970.
             node: the active states, if that is known.
 
         """
-        now = time_ns()
         for i, tick in enumerate(ticks):
             if not tick & 1:
                 self.end((i,), now)
@@ -104,12 +104,13 @@ class Activations:
         plan, moment, ticks = tx.plan, tx.moment, tx.ticks
         assert moment is not None
         if plan.source is not self.node:  # clocks have been imported, or it is the first one
-            self.follow(ticks, plan.source)
+            self.follow(ticks, changed, plan.source)
+        self.node = None  # what is interrupted is made up for next time
         node = moment[0]
         if node is plan.target:
             self.end(outline.ended, changed)
             self.open(outline.opened, ticks, context, changed)
-            self.node = node  # last: what was interrupted is made up for next time
+            self.node = node
             return
         for i, after in enumerate(tx.time_after):  # an error has put states back
             for tick in range(ticks[i] + 1, after + 1):
@@ -150,7 +151,7 @@ class Activations:
 
         """
         for i in positions:
-            group = self.groups.get(i) or self.begin_group(i)
+            group = self.groups.get(i) or self.begin_group(i, now)
             attributes = group.attributes.copy()
             tick = ticks[i]
             attributes[TICK] = tick + 1 + (tick & 1)
@@ -163,10 +164,12 @@ class Activations:
         if self._outlines.chosen(self._names[i]):
             self.open((i,), {i: tick - 1}, context, now)
 
-    def begin_group(self, i: int) -> _Group:
+    def begin_group(self, i: int, now: int) -> _Group:
+        """Begin the span of a state's name, as early as its first activation."""
         name = self._names[i]
         common: dict[str, AttributeValue] = {MACHINE: self._id, STATE: name}
-        span = self._start(name, self._above, attributes={SPAN: "state", **common})
+        own: dict[str, AttributeValue] = {SPAN: "state", **common}
+        span = self._start(name, self._above, attributes=own, start_time=now)
         group = _Group(name, span, below(span), {SPAN: "activation", **common})
         self.groups[i] = group
         return group

@@ -9,7 +9,7 @@ from opentelemetry.trace import Link
 from asyncmachine.telemetry.propagation import (
     given_out,
     parse,
-    span_context_here,
+    span_context_before,
     transition_around,
 )
 
@@ -64,20 +64,23 @@ def _cause(kit: Kit, tx: Transition, previous: SpanContext | None) -> SpanContex
         return previous
     request = tx.request
     if request is None:
-        return span_context_here()
+        return span_context_before()
     trace, cause = request.trace, request.cause
     given = given_out(trace) if trace else None
     if trace and given is None:  # it comes from another process, where ids may be the same
         given = parse(trace)
         if given is not None:
             return given
-    found = kit.contexts.get(cause) if cause is not None else None
-    if found is not None or given is not None:
+    if given is not None:  # by the first tracer; the cause may have a span of this one, too
+        found = kit.contexts.get(cause) if cause is not None else None
         return found or given
     if cause is None and request.thread:
         return None  # requested by another thread, while nothing was current there
+    # A cause without a trace is that of a handler around it, or of another process, which does
+    # not trace, and where ids may be the same.
+    found = None
     around = transition_around(tx)
     if around is not None and cause in (None, (around.machine.id, around.id)):
         found = kit.context_of(around)
     # What has waited was requested by another thread, with what was current there.
-    return span_context_here() if found is None and not request.thread else found
+    return span_context_before() if found is None and not request.thread else found

@@ -106,7 +106,8 @@ class OtelTracer(Tracer):
         skip: Iterable[str] | str = (),
         inherit: bool = True,
     ) -> None:
-        if tracer_provider is not None and not hasattr(tracer_provider, "get_tracer"):
+        wrong = isinstance(tracer_provider, type) or not hasattr(tracer_provider, "get_tracer")
+        if tracer_provider is not None and wrong:
             msg = f"tracer_provider must be a TracerProvider, not {tracer_provider!r}"
             raise TypeError(msg)
         self._inherit = inherit
@@ -252,8 +253,6 @@ class OtelTracer(Tracer):
             return
         tx = transition_around()
         context = self.context_of(tx) if tx is not None else None
-        if context is not None and mutation.cause is not None:
-            return  # that tells
         if context is None:
             context = span_context_here()
         if context is not None:

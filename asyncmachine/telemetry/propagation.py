@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
+    from asyncmachine.running import Running
+
 __all__ = [
     "Contexts",
     "Lease",
@@ -30,6 +32,7 @@ __all__ = [
     "give_out",
     "given_out",
     "parse",
+    "span_context_before",
     "span_context_here",
     "traceparent",
     "transition_around",
@@ -77,6 +80,21 @@ def span_context_here() -> SpanContext | None:
     if not get_current():  # the usual case, and a cheap one
         return None
     context = get_current_span().get_span_context()
+    return context if context.is_valid else None
+
+
+def span_context_before() -> SpanContext | None:
+    """Give the span that was current in this thread before the transition it carries out.
+
+    What another tracer has made current for that transition does not count.
+    """
+    current = get_current()
+    top = LOCAL.here.top
+    while isinstance(current, Lease) and top is not None and current.made_in is top:
+        current = current.outer
+    if not current:
+        return None
+    context = get_current_span(current).get_span_context()
     return context if context.is_valid else None
 
 
@@ -154,47 +172,64 @@ class Lease(Context):
 
     A handler that overruns its time is left behind: another thread goes on with the
     transition, and gives the lease back. As that thread can not detach what is attached
-    to the first one, the lease is over from then on: it shows what was current before.
+    to the first one, the lease is over from then on: it shows what was current before. So
+    it does when the first one has left the transition, which may be a moment earlier.
 
     Args:
         span: the span.
 
+    Attributes:
+        outer: what was current before.
+        made_in: what its thread was carrying out when it was made; ``None`` when it is over.
+
     """
 
-    __slots__ = ("_done", "_here", "_outer", "_token", "over")
+    __slots__ = ("_done", "_here", "_over", "_token", "made_in", "outer")
 
-    over: bool
+    outer: Context
+    made_in: Running | None
     _done: bool
-    _outer: Context
+    _over: bool
 
     def __init__(self, span: Span) -> None:
         outer = get_current()
         while isinstance(outer, Lease) and outer.over:  # left behind by a late handler
-            outer = outer._outer
+            outer = outer.outer
         super().__init__({**outer, _KEY: span})
-        self.over = self._done = False
-        self._outer = outer
-        self._here = LOCAL.here  # of this thread, and of no later one with the same ident
+        self._over = self._done = False
+        self.outer = outer
+        self._here = here = LOCAL.here  # of this thread, and of no later one with the same ident
+        self.made_in = here.top
         self._token = attach(self)
 
     def give_back(self) -> None:
         """Make current again what was before; to be called once, by any thread."""
         if LOCAL.here is not self._here:
-            self.over = True
+            self.revoke()
             return
         if get_current() is not self:
             top = _lease_on_top()
             if top is not self and top is not None:  # that of another tracer, which comes later
                 self._done = True
                 return
+        self.made_in = None  # who has copied the context shall not keep a machine alive
         detach(self._token)
-        outer = self._outer
+        outer = self.outer
         if isinstance(outer, Lease) and outer._done:
             outer.give_back()
 
     def revoke(self) -> None:
         """Show what was current before, from now on, without detaching anything."""
-        self.over = True
+        self._over = True
+        self.made_in = None
+
+    @property
+    def over(self) -> bool:
+        """Whether what was before is current again, though this may still be attached."""
+        made_in = self.made_in  # read first: it is taken back last
+        if made_in is None or self._over:
+            return self._over
+        return self._here is LOCAL.here and not _is_going_on(made_in)
 
     @property
     def left_behind(self) -> bool:
@@ -205,14 +240,22 @@ class Lease(Context):
 
     def get(self, key: str, default: object = None) -> object:
         """Give a value of the context."""
-        return self._outer.get(key, default) if self.over else super().get(key, default)
+        return self.outer.get(key, default) if self.over else super().get(key, default)
 
     def copy(self) -> dict[str, object]:
         """Give all values of the context."""
-        return self._outer.copy() if self.over else super().copy()
+        return self.outer.copy() if self.over else super().copy()
 
     def __getitem__(self, key: str) -> object:
-        return self._outer[key] if self.over else super().__getitem__(key)
+        return self.outer[key] if self.over else super().__getitem__(key)
+
+
+def _is_going_on(link: Running) -> bool:
+    """Whether this thread is still carrying something out."""
+    top = LOCAL.here.top
+    while top is not None and top is not link:
+        top = top.outer
+    return top is link
 
 
 def _lease_on_top() -> Lease | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import Link, SpanKind
 
+from asyncmachine.logs import log_exception
 from asyncmachine.telemetry import outlines as named
 from asyncmachine.telemetry.activations import Activations
 from asyncmachine.telemetry.causes import links_of
@@ -23,7 +24,7 @@ from asyncmachine.telemetry.handling import HandlerSpans
 from asyncmachine.telemetry.outlines import MACHINE, TICK, TIME_AFTER, TIME_BEFORE, TRANSITION
 from asyncmachine.telemetry.propagation import Lease, below
 from asyncmachine.telemetry.taking import end_surely, taken
-from asyncmachine.telemetry.telling import add_args, attributes_when_over, tell_error
+from asyncmachine.telemetry.telling import add_args, attributes_when_over, encodable, tell_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,6 +61,7 @@ class MachineSpans:
         "_draw",
         "_handlers",
         "_id",
+        "_key",
         "_kit",
         "_known",
         "_last",
@@ -76,23 +78,25 @@ class MachineSpans:
 
     def __init__(self, kit: Kit, machine: Machine, parent: MachineSpans | None) -> None:
         self._kit = kit
-        self._id = machine.id
+        self._key = machine.id
+        self._id = encodable(machine.id)
         self._start = kit.tracer.start_span
         self._known = kit.outlines.known
         self._draw = kit.outlines.draw
         self._roots: list[Span] = []
         self._running: list[Running] = []  # one, or none
-        self._handlers = HandlerSpans(kit.tracer, machine.id)
+        self._handlers = HandlerSpans(kit.tracer, self._id)
         self._logged = 0  # how many of its log lines have become events
         self._changed_ns = 0  # when the clocks moved, if final handlers have come since
         self._last = 0  # number of the latest transition that is over
         self._previous: SpanContext | None = None  # and its span
         self.closed = False
-        attributes: dict[str, AttributeValue] = {named.TAGS: machine.tags}
+        tags = tuple(encodable(str(tag)) for tag in machine.tags)
+        attributes: dict[str, AttributeValue] = {named.TAGS: tags}
         if machine.parent is not None:
-            attributes[named.PARENT] = machine.parent.id
+            attributes[named.PARENT] = encodable(machine.parent.id)
         above = parent.inside if parent is not None else Context()
-        self.inside: Context = self._root(machine.id, "machine", above, attributes)
+        self.inside: Context = self._root(self._id, "machine", above, attributes)
         self._states: Activations | None = None
         if kit.states:
             names = self._root("states", "states", self.inside)
@@ -118,6 +122,7 @@ class MachineSpans:
 
     def begin(self, tx: Transition) -> None:
         """Begin the span of a transition before it calls anything."""
+        self._changed_ns = 0
         running = self._running
         if running and running[-1][0] is tx:  # the tracer has been added twice
             return
@@ -163,10 +168,10 @@ class MachineSpans:
                 moment is None
                 or states is None
                 or states.node is not plan.source
-                or moment[0] is not plan.target
                 or outline.whole is None
-                or tx.rare is not None
+                or tx.rare is not None  # an error has put states back, say
                 or self._running
+                or self.closed  # after `_running`: who closes sets it before taking that
             ):
                 self._end_slowly(tx, outline, now)
                 return
@@ -191,26 +196,40 @@ class MachineSpans:
                 links = links_of(self._kit, tx, self._previous)
             begun = now - tx.ended_ns + tx.started_ns
             above = self._transitions
-            span = self._start(outline.name, above, INTERNAL, attributes, links, begun)
+            try:
+                span = self._start(outline.name, above, INTERNAL, attributes, links, begun)
+            except BaseException:
+                self._previous = None
+                states.move(tx, outline, None, now, now)
+                raise
             self._previous = context = span.get_span_context()
             try:
                 span.end(now)
             finally:
-                active = states.active
-                for i in outline.ended:
-                    activation = active.pop(i, None)
-                    if activation is not None:
-                        activation.end(now)
-                for i in outline.opened:
-                    name, _, below_name, common = states.groups.get(i) or states.begin_group(i)
-                    attributes = common.copy()
-                    attributes[TICK] = after[i]
-                    active[i] = self._start(
-                        name, below_name, INTERNAL, attributes, (Link(context),), now
-                    )
-                states.node = plan.target  # last: what was interrupted is made up for next time
-                if self.closed:
-                    self.close()
+                try:
+                    active = states.active
+                    for i in outline.ended:
+                        activation = active.pop(i, None)
+                        if activation is not None:
+                            try:
+                                activation.end(now)
+                            except Exception:  # noqa: BLE001 - it is the user's code
+                                log_exception("error in a span processor")
+                    for i in outline.opened:
+                        group = states.groups.get(i) or states.begin_group(i, now)
+                        name, _, below_name, common = group
+                        attributes = common.copy()
+                        attributes[TICK] = after[i]
+                        active[i] = self._start(
+                            name, below_name, INTERNAL, attributes, (Link(context),), now
+                        )
+                    states.node = plan.target
+                except BaseException:
+                    states.node = None  # what is interrupted is made up for next time
+                    raise
+                finally:
+                    if self.closed:
+                        self.close()
 
         return end
 
@@ -220,7 +239,7 @@ class MachineSpans:
         context: SpanContext | None = None
         try:
             span = self._finish(tx, outline) if self._running else None
-            if span is None and outline.whole is not None:
+            if span is None and outline.whole is not None and not self.closed:
                 span = self._make(tx, outline, now)
             if span is not None:
                 context = span.get_span_context()
@@ -270,10 +289,11 @@ class MachineSpans:
         """
         attributes = self._begun(tx, outline)
         links: tuple[Link, ...] = ()
-        if tx.request is not None or tx.plan.auto or get_current():
+        # One that begins late does so in a callback, where a span of the user's may be current.
+        if begun is None and (tx.request is not None or tx.plan.auto or get_current()):
             links = links_of(self._kit, tx, self._previous)
         span = self._start(outline.name, self._transitions, INTERNAL, attributes, links, begun)
-        self._kit.contexts[self._id, tx.number] = span.get_span_context()
+        self._kit.contexts[self._key, tx.number] = span.get_span_context()
         self._handlers.latest = ""
         self._logged = 0
         self._running.append((tx, span, below(span), Lease(span) if current else None))
@@ -294,6 +314,9 @@ class MachineSpans:
         self._handlers.end(tx)
         if lease is not None:
             lease.give_back()
+        elif not (tx.plan.negotiation or tx.plan.final):  # it has begun late
+            for link in links_of(self._kit, tx, self._previous):
+                span.add_link(link.context)
         attributes = attributes_when_over(tx, outline)
         if tx.rare is not None:
             self._tell_more(tx, span, attributes)
@@ -315,7 +338,7 @@ class MachineSpans:
             lines = rare.log[self._logged :]
             self._logged += len(lines)
             for line in lines:
-                span.add_event(named.LOG, {named.LINE: line})
+                span.add_event(named.LOG, {named.LINE: encodable(line)})
 
     # Causes -----------------------------------------------------------------------------
 
@@ -325,7 +348,7 @@ class MachineSpans:
         To be called in a handler or a callback of the transition.
         """
         number = tx.id
-        found = self._kit.contexts.get((self._id, number))
+        found = self._kit.contexts.get((self._key, number))
         if found is not None:
             return found
         if number <= self._last:
@@ -372,7 +395,7 @@ class MachineSpans:
 
         """
         if self._states is not None:
-            self._states.follow(ticks)
+            self._states.follow(ticks, time_ns())
         if self.closed:
             self.close()
 

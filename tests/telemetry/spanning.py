@@ -75,7 +75,8 @@ def parent(span: ReadableSpan) -> tuple[int, int] | None:
 
 def tree(spans: Iterable[ReadableSpan]) -> list[str]:
     """Names of spans, each indented below its parent, in order of their starts."""
-    ordered = sorted(spans, key=lambda span: span.start_time or 0)
+    latest_first = [*spans][::-1]  # of those that begin at once, what ends last is above
+    ordered = sorted(latest_first, key=lambda span: span.start_time or 0)
     known = {identity(span) for span in ordered}
     lines: list[str] = []
 
@@ -91,7 +92,7 @@ def tree(spans: Iterable[ReadableSpan]) -> list[str]:
 
 
 def assert_nested(spans: Iterable[ReadableSpan]) -> None:
-    """No span lasts longer than its parent, and all have ended once."""
+    """No span begins before its parent or lasts longer, and all have ended once."""
     every = list(spans)
     by_identity = {identity(span): span for span in every}
     assert len(by_identity) == len(every), "a span has ended twice"
@@ -101,4 +102,5 @@ def assert_nested(spans: Iterable[ReadableSpan]) -> None:
         assert span.start_time is not None
         assert span.start_time <= span.end_time, span.name
         if up is not None:
+            assert (up.start_time or 0) <= span.start_time, (up.name, span.name)
             assert (up.end_time or 0) >= span.end_time, (up.name, span.name)

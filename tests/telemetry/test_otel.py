@@ -7,9 +7,10 @@ import logging
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
+from weakref import ref
 
 import pytest
-from opentelemetry.context import Context, attach, detach
+from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import (
     NoOpTracerProvider,
     StatusCode,
@@ -20,6 +21,7 @@ from opentelemetry.trace import (
 from asyncmachine import Event, LogLevel, Machine, State, pipe
 from asyncmachine.telemetry.otel import OtelTracer
 from asyncmachine.tracing import HOOKS, Tracers, propagate_with
+from asyncmachine.transition import Cause
 from tests.races import PATIENCE, busy
 from tests.telemetry.spanning import Traced, assert_nested, get, identity, links, parent
 
@@ -153,6 +155,13 @@ def test_a_machine_says_what_it_is() -> None:
     assert span.instrumentation_scope.name == "asyncmachine"
 
 
+def test_tags_that_are_no_texts_are_told_as_such() -> None:
+    traced = Traced()
+    tags: list[Any] = [1, None]
+    traced.machine("Foo", tags=tags).dispose()
+    assert get(traced.one("machine"), "machine.tags") == ("1", "None")
+
+
 @pytest.mark.parametrize("handlers", [None, {"Foo_state": nothing}], ids=["bare", "handled"])
 def test_a_transition_says_what_it_did(handlers: Any) -> None:
     traced = Traced()
@@ -191,6 +200,45 @@ def test_a_bare_transition_says_the_same_as_one_that_calls_something() -> None:
         told.append(attributes)
     assert told[0] == told[1]
     assert told[0]["asyncmachine.args.a"] == "x" * 17 + "..."
+
+
+def test_whatever_moves_is_told_the_same_whether_something_is_called_or_not() -> None:
+    states = {
+        "Foo": State(add="Bar"),
+        "Bar": State(remove="Baz"),
+        "Baz": State(),
+        "Hit": State(multi=True),
+        "Auto": State(auto=True, require=["Foo", "Hit"]),
+    }
+    names = list(states)
+    told = []
+    for handlers in (None, {"Any_enter": nothing, "Any_state": nothing}):
+        traced = Traced(skip="Baz")
+        machine = traced.machine(states, handlers=handlers, log_args=["a"])
+        for number in range(200):
+            kind = ("add", "set", "remove", "toggle")[number % 7 % 4]
+            called = [name for i, name in enumerate(names) if number * 37 >> i & 1]
+            getattr(machine, kind)(*called, a=number)
+        machine.dispose()
+        of_transitions = [dict(span.attributes or {}) for span in traced.of("transition")]
+        for each in of_transitions:
+            assert each.pop("asyncmachine.transition.id")
+        assert (
+            max(str(each["asyncmachine.transition.diff"]).count("+") for each in of_transitions) > 2
+        )
+        place = {identity(span): i for i, span in enumerate(traced.of("transition"))}
+        told.append(
+            (
+                of_transitions,
+                [[place[link] for link in links(span)] for span in traced.of("transition")],
+                sorted(
+                    (span.name, get(span, "state.tick"), [place[link] for link in links(span)])
+                    for span in traced.of("activation")
+                ),
+            )
+        )
+        assert_nested(traced.spans)
+    assert told[0] == told[1]
 
 
 def test_a_handler_says_what_it_is() -> None:
@@ -290,6 +338,28 @@ def test_activations_follow_clocks_that_have_been_imported() -> None:
     machine.dispose()
     assert [span.name for span in traced.of("activation")].count("Foo") == 2
     assert [span.name for span in traced.of("activation")].count("Bar") == 1
+
+
+@pytest.mark.parametrize("handlers", [None, {"Any_enter": nothing}], ids=["bare", "handled"])
+def test_what_was_imported_never_ends_before_it_begins(handlers: Any) -> None:
+    traced = Traced()
+    machine = traced.machine("Foo Bar", handlers=handlers)
+    machine.import_state({"names": ["Foo", "Bar"], "ticks": [3, 0]})
+    machine.set("Bar")
+    machine.dispose()
+    assert [get(span, "state.tick") for span in traced.of("activation", "Foo")] == [3]
+    assert_nested(traced.spans)
+
+
+@pytest.mark.parametrize("handlers", [None, {"Foo_state": nothing}], ids=["bare", "handled"])
+def test_the_span_of_a_name_begins_with_its_first_activation(handlers: Any) -> None:
+    traced = Traced()
+    machine = traced.machine("Foo", handlers=handlers)
+    for _ in range(3):
+        machine.toggle("Foo")
+    machine.dispose()
+    first, _ = traced.of("activation", "Foo")
+    assert traced.one("state", "Foo").start_time == first.start_time
 
 
 # Errors ---------------------------------------------------------------------------------
@@ -455,6 +525,41 @@ def test_what_had_to_wait_is_linked_to_the_span_it_was_requested_in() -> None:
     assert links(traced.one("transition", "[add] Bar")) == []
 
 
+def test_a_span_that_is_opened_in_a_callback_is_not_taken_for_the_one_around_it() -> None:
+    traced = Traced()
+    mine = traced.provider.get_tracer("mine")
+    machine, other = traced.machine("Foo"), traced.machine("Bar", id="other")
+
+    def ask() -> None:
+        with mine.start_as_current_span("inner"):
+            other.toggle("Bar")
+
+    machine.when("Foo").on_done(lambda waiter: ask())
+    with mine.start_as_current_span("outer") as span:
+        machine.add("Foo")
+    machine.remove("Foo")
+    machine.when("Foo").on_done(lambda waiter: ask())
+    machine.add("Foo")
+    context = span.get_span_context()
+    first, second = traced.of("transition", "[add] Foo")
+    assert links(first) == [(context.trace_id, context.span_id)]
+    assert links(second) == []
+    assert links(traced.one("transition", "[add] Bar")) == [identity(first)]
+    assert links(traced.one("transition", "[remove] Bar")) == [identity(second)]
+
+
+def test_a_cause_of_another_process_is_not_taken_for_one_of_the_same_name_here() -> None:
+    traced = Traced()
+    machine = traced.machine("Foo", handlers={"Foo_state": nothing})
+    machine.add("Foo")
+    number = get(traced.one("transition"), "transition.id")
+    assert isinstance(number, int)
+    machine.deliver("remove", ("Foo",), {}, ("far",), cause=Cause("m", number))
+    machine.eval(lambda: None, timeout=PATIENCE)
+    machine.accept("add", ("Foo",), {}, cause=Cause("m", number))
+    assert [links(span) for span in traced.of("transition")] == [[], [], []]
+
+
 # What is current ------------------------------------------------------------------------
 
 
@@ -614,6 +719,7 @@ def test_an_activation_is_told_though_no_called_state_is_allowed() -> None:
     ("options", "text"),
     [
         ({"tracer_provider": "here"}, "tracer_provider must be a TracerProvider, not 'here'"),
+        ({"tracer_provider": NoOpTracerProvider}, "must be a TracerProvider, not <class "),
         ({"allow": 7}, "allow takes names of states, not 7"),
         ({"skip": ["Foo", 7]}, "skip takes names of states, not 7"),
     ],
@@ -671,6 +777,21 @@ def test_spans_of_a_machine_that_is_forgotten_end_soon() -> None:
     assert len(traced.of("activation")) == 1
 
 
+@pytest.mark.parametrize("handlers", [True, False])
+def test_who_keeps_the_context_of_a_handler_keeps_no_machine_alive(handlers: bool) -> None:
+    traced = Traced(handlers=handlers)
+    kept: list[Context] = []
+    machine = traced.machine(
+        "Foo", handlers={"Foo_state": lambda event: kept.append(get_current())}
+    )
+    machine.add("Foo")
+    gone = ref(machine)
+    del machine
+    gc.collect()
+    assert kept
+    assert gone() is None
+
+
 def test_a_tracer_may_be_added_twice() -> None:
     traced = Traced()
     machine = traced.machine("Foo", handlers={"Foo_enter": nothing, "Foo_state": nothing})
@@ -713,6 +834,26 @@ def test_two_tracers_tell_of_one_machine_independently() -> None:
         assert traced.tree() == first.tree()
         assert_nested(traced.spans)
     assert not get_current_span().get_span_context().is_valid
+
+
+@pytest.mark.parametrize("kind", ["handlers", "listener", "log"])
+def test_two_tracers_link_to_the_same_span_that_is_current(kind: str) -> None:
+    first, second = Traced(handlers=False), Traced(handlers=False)
+    handlers = {"Foo_state": nothing} if kind == "handlers" else None
+    machine = first.machine("Foo", handlers=handlers)
+    machine.add_tracer(second.tracer)
+    if kind == "listener":
+        machine.on("Foo_state", nothing)
+    elif kind == "log":
+        machine.log_level = LogLevel.OPS
+    with first.provider.get_tracer("mine").start_as_current_span("work") as span:
+        machine.add("Foo")
+    machine.remove("Foo")
+    context = span.get_span_context()
+    for traced in (first, second):
+        asked, later = traced.of("transition")
+        assert links(asked) == [(context.trace_id, context.span_id)]
+        assert links(later) == []
 
 
 def test_without_an_sdk_the_machine_goes_on() -> None:

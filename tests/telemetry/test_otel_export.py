@@ -12,7 +12,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from asyncmachine import Event, Machine, State, pipe
+from asyncmachine import Event, LogLevel, Machine, State, pipe
 from asyncmachine.net import Network, RemoteMachine, connect, serve
 from asyncmachine.telemetry.otel import OtelTracer
 from asyncmachine.tracing import propagate_with
@@ -105,6 +105,41 @@ def test_what_arrives_is_what_has_happened(receiver: Receiver, zipped: bool) -> 
     assert alarm.attributes["asyncmachine.transition.time_after"] == clocks
     assert {span.trace_id for span in receiver.spans} == {root.trace_id}
     assert all(0 < span.start_ns <= span.end_ns <= root.end_ns for span in receiver.spans)
+
+
+def test_texts_that_can_not_be_encoded_cost_no_spans(receiver: Receiver) -> None:
+    odd, told = "caf\udce9.txt", r"caf\udce9.txt"  # a file name that is no UTF-8
+    provider = provider_to(receiver.endpoint, "mine")
+
+    def fail(event: Event) -> None:
+        raise LookupError(odd)
+
+    with Machine(
+        {"Foo": State()},
+        id=odd,
+        tags=[odd],
+        tracers=[OtelTracer(provider)],
+        handlers={"Foo_state": fail},
+        log_args=["path"],
+        log_level=LogLevel.OPS,
+    ) as machine:
+        Machine({"Bar": State()}, id="low", parent=machine).add("Bar")
+        machine.add("Foo", path=odd)
+    assert provider.force_flush()
+    provider.shutdown()
+    assert receiver.one("machine", told, told).attributes["asyncmachine.machine.tags"] == (told,)
+    assert receiver.one("machine", "low", "low").attributes["asyncmachine.machine.parent"] == told
+    failed = transition(receiver, told, "[add] Foo")
+    assert failed.attributes["asyncmachine.args.path"] == told
+    (exception,) = (event for name, event in failed.events if name == "exception")
+    assert exception["exception.message"] == told
+    assert told in str(exception["exception.stacktrace"])
+    lines = [event["asyncmachine.log.line"] for name, event in failed.events if "log" in name]
+    assert f"[add] Foo (path={told})" in lines
+    alarm = transition(receiver, told, "[add] Exception")
+    assert alarm.links == [failed.here]
+    assert receiver.one("handler", "Foo_state", told).failed
+    assert receiver.one("activation", "Exception", told).links == [alarm.here]
 
 
 @pytest.mark.parametrize("answer", [400, 503])

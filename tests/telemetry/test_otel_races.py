@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export import (
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, TraceIdRatioBased
 from opentelemetry.trace import StatusCode, get_current_span
 
-from asyncmachine import Event, Machine, State, pipe
+from asyncmachine import Event, Machine, State, Tracer, Transition, pipe
 from asyncmachine.telemetry.otel import OtelTracer
 from asyncmachine.tracing import propagate_with
 from tests.races import (
@@ -104,6 +104,49 @@ def test_a_late_handler_is_left_behind_and_its_thread_gets_back_what_was_current
     machine.dispose()
     assert "detach" not in caplog.text
     assert "error in the tracer" not in caplog.text
+
+
+class Holding(Tracer):
+    """Holds up who tells that a handler is over, and the tracers that come after it."""
+
+    def __init__(self) -> None:
+        self.gate = Gate()
+
+    def handler_end(self, tx: Transition, name: str) -> None:
+        if name == "Foo_state":
+            self.gate()
+
+
+@pytest.mark.parametrize("handlers", [True, False])
+def test_a_late_handler_that_returns_before_anybody_has_noticed_leaves_nothing_current(
+    handlers: bool,
+) -> None:
+    traced, holding, gate = Traced(handlers=handlers), Holding(), Gate()
+    mine = traced.provider.get_tracer("mine")
+    machine = Machine(
+        {"Foo": State()},
+        id="m",
+        tracers=[holding, traced.tracer],
+        handlers={"Foo_state": gate},
+        handler_timeout=TIMEOUT,
+    )
+    seen: list[int] = []
+
+    def work() -> None:
+        with mine.start_as_current_span("outer") as span:
+            machine.add("Foo")
+            seen.extend((here(), span.get_span_context().span_id))
+        seen.extend((here(), 0))
+
+    worker = start(work)
+    holding.gate.await_reached()
+    gate.open()
+    outcome(worker)
+    holding.gate.open()
+    assert machine.when("Exception").wait(PATIENCE)
+    await_rest(machine)
+    machine.dispose()
+    assert seen[::2] == seen[1::2]
 
 
 def test_a_late_listener_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
@@ -497,6 +540,142 @@ def test_close_at_any_moment_ends_every_span(
     assert closing.calls["start"] == closing.calls["end"]
     assert "ended span" not in caplog.text
     assert "error in the tracer" not in caplog.text
+
+
+@pytest.mark.parametrize("handled", [True, False])
+def test_close_at_every_place_tells_of_no_transition_twice(handled: bool) -> None:
+    def nothing(event: Event) -> None:
+        """Do nothing."""
+
+    traced = Traced()
+
+    def close() -> None:
+        outcome(start(traced.tracer.close))
+
+    def run(strike: Strike) -> None:
+        nonlocal traced
+        traced = Traced()
+        handlers = {"Foo_enter": nothing, "Foo_state": nothing} if handled else None
+        machine = traced.machine({"Foo": State(multi=True)}, handlers=handlers)
+        machine.add("Foo")
+        strike.during(lambda: machine.add("Foo"))
+        traced.tracer.close()
+        told = Counter(get(span, "transition.id") for span in traced.of("transition"))
+        assert set(told.values()) == {1}
+        assert_nested(span for span in traced.spans if get(span, "span") == "activation")
+        assert here() == 0
+
+    assert at_every_place(run, close) > 0
+
+
+class FaultyAt(SpanProcessor):
+    """Raises once, when a span of this name and kind is started, or ended."""
+
+    def __init__(self, at: str, kind: str, name: str) -> None:
+        self.what: tuple[str, object, str] | None = (at, kind, name)
+
+    def _look(self, at: str, span: ReadableSpan) -> None:
+        if self.what == (at, get(span, "span"), span.name):
+            self.what = None
+            raise RuntimeError("the processor is broken")
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        self._look("start", span)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self._look("end", span)
+
+
+def faulty_at(at: str, kind: str, name: str) -> Traced:
+    traced = Traced()
+    traced.provider.add_span_processor(FaultyAt(at, kind, name))
+    return traced
+
+
+WAYS = pytest.mark.parametrize(
+    "handlers", [None, {"Any_enter": lambda event: None}], ids=["bare", "handled"]
+)
+
+
+@WAYS
+def test_an_activation_that_can_not_be_exported_costs_no_other(handlers: Any) -> None:
+    traced = faulty_at("end", "activation", "Foo")
+    machine = traced.machine({"Foo": State(), "Hit": State(multi=True)}, handlers=handlers)
+    machine.add("Foo", "Hit")
+    machine.set("Hit")
+    machine.dispose()
+    assert [get(span, "state.tick") for span in traced.of("activation", "Hit")] == [1, 3]
+    assert_nested(traced.spans)
+
+
+@WAYS
+def test_a_multi_activation_that_can_not_be_opened_is_made_up_for(handlers: Any) -> None:
+    traced = Traced()
+    machine = traced.machine({"Hit": State(multi=True)}, handlers=handlers)
+    machine.add("Hit")
+    traced.provider.add_span_processor(FaultyAt("start", "activation", "Hit"))
+    machine.add("Hit")
+    machine.add("Hit", "Exception")
+    machine.dispose()
+    assert [get(span, "state.tick") for span in traced.of("activation", "Hit")] == [1, 3, 5]
+
+
+@WAYS
+def test_a_transition_whose_span_can_not_be_made_has_its_activations_all_the_same(
+    handlers: Any,
+) -> None:
+    traced = faulty_at("start", "transition", "[add] Bar")
+    machine = traced.machine(
+        {"Foo": State(), "Bar": State(), "Auto": State(auto=True, require="Bar")},
+        handlers=handlers,
+    )
+    machine.add("Foo")
+    machine.add("Bar")
+    machine.remove("Bar")
+    machine.dispose()
+    assert [get(span, "state.tick") for span in traced.of("activation", "Bar")] == [1]
+    (auto,) = (
+        span for span in traced.of("transition", "[add] Auto") if get(span, "transition.accepted")
+    )
+    if handlers is None:
+        assert links(traced.one("activation", "Bar")) == links(auto) == []
+    assert links(traced.one("activation", "Auto")) == [identity(auto)]
+    assert_nested(traced.spans)
+
+
+def test_a_change_whose_span_could_not_be_begun_dates_no_later_one() -> None:
+    traced = faulty_at("start", "transition", "[add] Foo")
+    handlers = {"Foo_state": lambda event: None, "Bar_state": lambda event: None}
+    machine = traced.machine("Foo Bar Baz", handlers=handlers)
+    machine.add("Baz")
+    machine.add("Foo")
+    machine.set("Bar")
+    machine.dispose()
+    (change,) = traced.of("transition", "[set] Bar")
+    assert (traced.one("activation", "Bar").start_time or 0) >= (change.start_time or 0)
+    assert_nested(traced.spans)
+
+
+def test_a_failure_whose_span_could_not_be_begun_is_told_all_the_same() -> None:
+    traced = faulty_at("start", "transition", "[set] Foo Bar")
+
+    def fail(event: Event) -> None:
+        raise LookupError("it is not there")
+
+    machine = traced.machine("Foo Bar Baz", handlers={"Bar_state": fail}, catch_errors=False)
+    machine.add("Baz")
+    with pytest.raises(LookupError):
+        machine.set("Foo", "Bar")
+    clock = machine.clock()
+    machine.dispose()
+    failed = traced.one("transition", "[set] Foo Bar")
+    assert get(failed, "transition.outcome") == "failed"
+    assert failed.status.status_code is StatusCode.ERROR
+    assert get(failed, "transition.diff") == "Foo+1 Bar+2 Baz+1"
+    for name, tick in clock.items():
+        ticks = [get(span, "state.tick") for span in traced.of("activation", name)]
+        assert ticks == list(range(1, tick + 1, 2)), name
+    assert_nested(traced.spans)
 
 
 class Broken(SpanExporter):

@@ -17,11 +17,13 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from asyncmachine.running import LOCAL, Frame
 from asyncmachine.telemetry.propagation import (
     Contexts,
     Lease,
     below,
     parse,
+    span_context_before,
     span_context_here,
     traceparent,
 )
@@ -210,6 +212,49 @@ def test_a_revoked_lease_shows_what_was_before() -> None:
     assert here() == 0
     lease.give_back()
     assert not get_current()
+
+
+def test_a_lease_is_over_when_its_thread_has_left_what_it_was_made_in() -> None:
+    def check() -> None:
+        outer = LOCAL.here.top
+        LOCAL.here.top = inside = Frame(None, outer)
+        lease = Lease(span(1))
+        captured = get_current()
+        assert here() == 1
+        LOCAL.here.top = Frame(None, inside)  # what it calls
+        assert here() == 1
+        LOCAL.here.top = outer
+        assert here() == 0
+        assert span_context_here() is None
+        assert get_current_span(captured).get_span_context().span_id == 0
+        late = Lease(span(2))  # what is over is not even looked at
+        assert here() == 2
+        late.give_back()
+        assert here() == 0
+        outcome(start(lease.give_back))
+        assert here() == 0
+
+    contextvars.copy_context().run(check)
+
+
+def test_what_another_tracer_has_made_current_for_a_transition_was_not_there_before() -> None:
+    def check() -> None:
+        outer = LOCAL.here.top
+        assert span_context_before() is None
+        around = Lease(span(1))
+        LOCAL.here.top = Frame(None, outer)
+        first, second = Lease(span(2)), Lease(span(3))
+        before = span_context_before()
+        assert before is not None
+        assert before.span_id == 1
+        second.give_back()
+        first.give_back()
+        LOCAL.here.top = outer
+        around.give_back()
+        assert span_context_before() is None
+        assert here() == 0
+
+    contextvars.copy_context().run(check)
 
 
 def test_another_thread_may_work_in_the_context_of_a_handler_that_is_over() -> None:
