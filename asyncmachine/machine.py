@@ -440,7 +440,11 @@ class Machine(Living):
 
         def leave() -> None:
             known = self._tracers.all if self._tracers is not None else ()
-            rest = [each for each in known if each is not tracer]
+            rest = list(known)
+            for i in reversed(range(len(rest))):
+                if rest[i] is tracer:  # it may have been added more than once
+                    del rest[i]
+                    break
             self._tracers = Tracers(rest) if rest else None
             self._look_who_watches()
 

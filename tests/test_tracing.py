@@ -258,6 +258,20 @@ def test_a_tracer_added_later_is_told_of_the_machine_and_leaves_when_it_is_unbou
     assert not mach.tracers
 
 
+def test_a_tracer_added_twice_stays_until_both_are_unbound() -> None:
+    recorder = Recorder()
+    mach = _machine(recorder)
+    again = mach.add_tracer(recorder)
+    recorder.heard.clear()
+
+    again.unbind()
+    again.unbind()
+    mach.add("Foo")
+
+    assert mach.tracers == (recorder,)
+    assert recorder.heard.count("transition_end True") == 1
+
+
 def test_one_of_two_tracers_leaves() -> None:
     first, second = Recorder(), Recorder()
     mach = _machine(first)
