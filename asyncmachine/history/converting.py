@@ -27,9 +27,21 @@ if TYPE_CHECKING:
 
     Row: TypeAlias = tuple[object, ...]
 
-__all__ = ["COLUMNS", "Batch", "Shelf", "from_row", "insert_many", "unpack_clocks"]
+__all__ = [
+    "COLUMNS",
+    "UNKNOWN",
+    "Batch",
+    "Fill",
+    "Shelf",
+    "from_row",
+    "insert_many",
+    "unpack_clocks",
+]
 
 COLUMNS: Final = "seq, ns, total, tx, duration, kind, called, auto, moved, layout, clocks, note"
+
+# The tick of a state that is not known: neither odd nor even in SQL.
+UNKNOWN: Final = -1
 
 _MOST_PLANS: Final = 4096
 # Rows for one statement: while SQLite is at it the interpreter is free for the machines, and
@@ -83,6 +95,7 @@ class Fill:
         places: the place in the file of each of its positions.
         known: its clocks at the last record.
         pack: makes bytes of its tracked clocks.
+        gone: places of states that earlier records tell of, and those to come do not.
         told: what rows tell of plans.
 
     """
@@ -92,6 +105,7 @@ class Fill:
     places: list[int]
     known: list[int]
     pack: Struct
+    gone: list[int]
     told: dict[Plan, Told] = field(default_factory=dict)
 
 
@@ -129,6 +143,8 @@ class Batch:
             for i in track.positions:
                 if after[i] != fill.known[i] or i in positions:
                     self.facts.append((key, fill.places[i], seq, after[i], i in positions))
+            self.facts += [(key, place, seq, UNKNOWN, 0) for place in fill.gone]
+            fill.gone = []
         fill.known = after
         shown = after if len(track.positions) == len(after) else [after[i] for i in track.positions]
         self.records.append(

@@ -10,14 +10,14 @@ from struct import Struct
 from time import time_ns
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from asyncmachine.history.converting import Batch, Fill, Shelf
+from asyncmachine.history.converting import UNKNOWN, Batch, Fill, Shelf
 from asyncmachine.history.errors import HistoryError
 from asyncmachine.history.tracks import clocks_after
 from asyncmachine.history.trimming import shelves_in, trim, trim_bytes
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Container, Iterable
+    from collections.abc import Iterable
     from pathlib import Path
 
     from asyncmachine.history.tracks import Raw, Track
@@ -32,7 +32,7 @@ class _Place(NamedTuple):
 
 
 class TakenOverError(Exception):
-    """Somebody else records a machine now; its id is the only argument."""
+    """Somebody else records a machine now; its track is the only argument."""
 
 
 class Filler:
@@ -54,35 +54,46 @@ class Filler:
         self._path = path
         self._limits = limits
         self._places: dict[str, _Place] = {}
+        self._saving: dict[str, Raw] = {}  # what the open transaction adds to that
+        # Number of the last record that the file had of each track, where that was known
+        # before a transaction failed: should it have others by now, somebody took over.
+        self._claims: dict[Track, int] = {}
 
     def is_saved(self, track: Track) -> bool:
-        """Whether the last clocks of a machine are written."""
-        return track.latest is self.saved.get(track.id)
+        """Whether the last clocks of a machine are written, or not to be written."""
+        raw = track.latest  # of an earlier machine of this id, if this one has not moved yet
+        if raw is None or raw is self.saved.get(track.id):
+            return True
+        return track.lost is not None or raw[0].lost is not None
 
     def committed(self) -> None:
         """Take note that all has come true."""
         for place in self._places.values():
             place.shelf.stored = place.shelf.seq
+        self.saved.update(self._saving)
+        self._saving.clear()
 
     def start_over(self) -> None:
-        """Take note that what it knows may not have come true."""
+        """Take note that what it did since it was last committed has not come true."""
+        self._claims.update(
+            {place.fill.track: place.shelf.stored for place in self._places.values()}
+        )
         self._places.clear()
-        self.saved.clear()
+        self._saving.clear()
 
     def forget(self, track: Track) -> None:
         """Drop what is only needed for a machine that goes on."""
-        self._places.pop(track.id, None)
-        self.saved.pop(track.id, None)
+        self._claims.pop(track, None)
+        place = self._places.get(track.id)
+        if place is not None and place.fill.track is track:
+            del self._places[track.id]
 
-    def fill(
-        self, raws: list[Raw], stale: Iterable[Track], lost: Container[str], *, exact: bool
-    ) -> int:
+    def fill(self, raws: list[Raw], stale: Iterable[Track], *, exact: bool) -> int:
         """Put everything into the open transaction.
 
         Args:
             raws: what was taken down.
             stale: the tracks whose last clocks are to be written.
-            lost: the ids of machines that are recorded by others now.
             exact: drop every record that is beyond the limits.
 
         Returns:
@@ -93,32 +104,36 @@ class Filler:
 
         """
         batch = Batch()
-        touched: dict[str, Shelf] = {}
+        touched: dict[str, _Place] = {}
         refused = 0
         for raw in raws:
             track = raw[0]
-            if track.id in lost:
+            if track.lost is not None:
                 refused += 1
                 continue
-            place = self._place(track)
-            touched[track.id] = place.shelf
+            place = touched[track.id] = self._place(track)
             batch.put(raw, place.shelf, place.fill)
         for track in stale:
-            place = self._place(track)
-            touched[track.id] = place.shelf
+            place = touched[track.id] = self._place(track)
             self._save_clocks(track, place)
-        for machine_id, shelf in touched.items():
-            ((seq,),) = self._db.execute("SELECT seq FROM machines WHERE key = ?", (shelf.key,))
-            if seq != shelf.stored:
-                raise TakenOverError(machine_id)
+        for place in touched.values():
+            self._check(place)
         batch.insert(self._db)
-        for shelf in touched.values():
+        shelves = {machine_id: place.shelf for machine_id, place in touched.items()}
+        for shelf in shelves.values():
             self._db.execute(
                 "UPDATE machines SET seq = ?, ns = ? WHERE key = ?",
                 (shelf.seq, shelf.wall_ns, shelf.key),
             )
-        self._trim(touched, exact=exact)
+        self._trim(shelves, exact=exact)
         return refused
+
+    def _check(self, place: _Place) -> None:
+        """See that nobody else has recorded a machine since this one did."""
+        shelf = place.shelf
+        ((seq,),) = self._db.execute("SELECT seq FROM machines WHERE key = ?", (shelf.key,))
+        if seq != shelf.stored:
+            raise TakenOverError(place.fill.track)
 
     def _save_clocks(self, track: Track, place: _Place) -> None:
         """Write down where the machine is, to be restored from there."""
@@ -133,7 +148,7 @@ class Filler:
         self._db.execute(
             "UPDATE machines SET ticks = ? WHERE key = ?", (json.dumps(ticks), place.shelf.key)
         )
-        self.saved[track.id] = raw
+        self._saving[track.id] = raw
 
     def _place(self, track: Track) -> _Place:
         """Find the place of a machine in the file, or make it one."""
@@ -141,10 +156,15 @@ class Filler:
         if place is None:
             place = self._open(track, self._shelf(track))
         elif place.fill.track is not track:  # an earlier machine of this id has ended
-            place = self._open(track, place.shelf)
+            if place.shelf.seq == place.shelf.stored:  # others may have recorded it since
+                place = self._open(track, self._shelf(track))
+            else:
+                self._check(place)
+                place = self._open(track, place.shelf, place.fill)
         return place
 
-    def _open(self, track: Track, shelf: Shelf) -> _Place:
+    def _open(self, track: Track, shelf: Shelf, earlier: Fill | None = None) -> _Place:
+        """Lay out a track, after an earlier one whose rows are not in the file yet."""
         db = self._db
         names = shelf.names
         new = [name for name in track.names if name not in names]
@@ -157,8 +177,16 @@ class Filler:
         db.execute("INSERT OR IGNORE INTO layouts (names) VALUES (?)", (layout,))
         ((layout_key,),) = db.execute("SELECT key FROM layouts WHERE names = ?", (layout,))
         places = [names.index(name) for name in track.names]
-        known = [self._last_fact(shelf.key, place) for place in places]
-        fill = Fill(track, layout_key, places, known, Struct(f"<{len(track.tracked)}Q"))
+        facts = [self._last_fact(shelf.key, place) for place in range(len(names))]
+        told = {place for place, tick in enumerate(facts) if tick != UNKNOWN}
+        if earlier is not None:
+            told.update(earlier.places[i] for i in earlier.track.positions)
+        gone = told.difference(places[i] for i in track.positions)
+        known = [facts[place] for place in places]
+        if gone or earlier is not None:
+            known = [UNKNOWN] * len(known)  # have the first record tell everything
+        pack = Struct(f"<{len(track.tracked)}Q")
+        fill = Fill(track, layout_key, places, known, pack, sorted(gone))
         place = self._places[track.id] = _Place(shelf, fill)
         return place
 
@@ -174,17 +202,19 @@ class Filler:
             )
             return self._shelf(track)
         try:
-            return Shelf.of_row(row)
+            shelf = Shelf.of_row(row)
         except ValueError as error:
             msg = f"the history {self._path} is damaged: names of {track.id}: {error}"
             raise HistoryError(msg) from error
+        shelf.stored = self._claims.get(track, shelf.stored)
+        return shelf
 
     def _last_fact(self, key: int, place: int) -> int:
         row = self._db.execute(
             "SELECT tick FROM facts WHERE machine = ? AND state = ? ORDER BY seq DESC LIMIT 1",
             (key, place),
         ).fetchone()
-        return -1 if row is None else cast("int", row[0])
+        return UNKNOWN if row is None else cast("int", row[0])
 
     def _trim(self, touched: dict[str, Shelf], *, exact: bool) -> None:
         limits = self._limits
@@ -200,4 +230,4 @@ class Filler:
         """Have the next record tell all clocks: no earlier one does any more."""
         for place in self._places.values():
             if place.shelf is shelf:
-                place.fill.known = [-1] * len(place.fill.known)
+                place.fill.known = [UNKNOWN] * len(place.fill.known)

@@ -11,11 +11,11 @@ import json
 import threading
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 
-from asyncmachine.history.converting import COLUMNS, from_row
+from asyncmachine.history.converting import COLUMNS, UNKNOWN, from_row
 from asyncmachine.history.errors import HistoryError
 from asyncmachine.history.queries import Clocks, Conditions
 from asyncmachine.history.records import FOREVER, Span
-from asyncmachine.history.storing import connect, explained
+from asyncmachine.history.storing import connect, explained, never_close
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +70,12 @@ class Finder:
         with self._lock:
             self._closed = True
             self._db.close()
+
+    def abandon(self) -> None:
+        """Leave the file to the process that this one was forked from."""
+        self._lock = threading.Lock()
+        self._closed = True
+        never_close(self._db)
 
     def _ask(self, question: str, *details: object) -> list[Row]:
         with self._lock:
@@ -204,7 +210,7 @@ class Finder:
     def _parity(self, found: Found, place: int, seq: int) -> int | None:
         """1 if a state is active after a record, 0 if not, None if that is not known."""
         fact = self._fact(found, place, seq)
-        return None if fact is None else fact[1] & 1
+        return None if fact is None or fact[1] == UNKNOWN else fact[1] & 1
 
     def _fact(self, found: Found, place: int, seq: int) -> tuple[int, int] | None:
         """Number and tick of the last fact of a state up to a record."""
@@ -264,7 +270,7 @@ class Finder:
                 fact = self._fact(found, place, at)
                 if fact is None:
                     return None
-                if fact[1] & 1 != parity:
+                if fact[1] == UNKNOWN or fact[1] & 1 != parity:
                     goal = min(goal, fact[0] - 1)  # it was otherwise at best before that
         for parity, states in ((1, places[2]), (0, places[3])):
             for place in states:
@@ -291,7 +297,9 @@ class Finder:
             first, last = self._between(found, Span(ticks=False, start=0, end=FOREVER))
         else:
             first, last = self._between(found, span)
-        return self._stream(found, span, first or 1, last or 0, newest_first)
+        if first is None or last is None:
+            return iter(())
+        return self._stream(found, span, first, last, newest_first)
 
     def _stream(
         self, found: Found, span: Span, first: int, last: int, newest_first: bool

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
+from math import inf
 from operator import itemgetter
 from time import time_ns
 from typing import TYPE_CHECKING, Final
@@ -210,13 +211,20 @@ def _meets(raw: Raw, conditions: Conditions) -> bool:
 
 
 def check_limits(**limits: float | None) -> None:
-    """Refuse limits that allow nothing.
+    """Refuse limits that allow nothing, or make none.
 
     Raises:
-        ValueError: for the first one that is not positive.
+        TypeError: for a count or a size that is no whole number.
+        ValueError: for the first one that is not positive, or infinite.
 
     """
     for name, limit in limits.items():
+        if limit == inf:
+            msg = f"{name} of a history must be finite, not {limit!r}"
+            raise ValueError(msg)
         if limit is not None and not limit > 0:
             msg = f"{name} of a history must be positive, not {limit!r}"
             raise ValueError(msg)
+        if name != "max_age" and not isinstance(limit, int | None):
+            msg = f"{name} of a history must be a whole number, not {limit!r}"
+            raise TypeError(msg)

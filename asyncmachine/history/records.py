@@ -118,8 +118,12 @@ def _nanoseconds(given: object, side: int) -> int | None:
     if given is None:
         return None
     if isinstance(given, datetime):
-        moment = given.astimezone(UTC)
-        return (moment - _EPOCH) // _MICROSECOND * 1000 + (999 if side > 0 else 0)
+        try:
+            moment = given.astimezone(UTC)
+        except (ValueError, OverflowError):  # datetime.min or max, where that is none in UTC
+            return FOREVER if given.year > _EPOCH.year else -FOREVER
+        at_ns = (moment - _EPOCH) // _MICROSECOND * 1000 + (999 if side > 0 else 0)
+        return max(-FOREVER, min(FOREVER, at_ns))
     if not isinstance(given, int | float) or isinstance(given, bool) or isnan(given):
         msg = f"a wall time is a datetime or seconds since 1970, not {given!r}"
         raise TypeError(msg)

@@ -13,10 +13,11 @@ Guarantees:
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from time import time_ns
-from typing import TYPE_CHECKING
-from weakref import finalize
+from typing import TYPE_CHECKING, Final
+from weakref import WeakSet, finalize
 
 from asyncmachine.errors import UnknownStateError
 from asyncmachine.history.errors import HistoryError
@@ -28,7 +29,6 @@ from asyncmachine.history.trimming import Limits
 from asyncmachine.history.writing import Writer
 
 if TYPE_CHECKING:
-    import os
     from collections import deque
     from collections.abc import Iterable, Iterator
     from typing import Self
@@ -130,6 +130,7 @@ class SQLiteHistory(Recorder, History):
         self._finalizer.atexit = False  # the writer sees to that itself
         if durable:  # only who has the hook is called
             vars(self)["transition_commit"] = self._commit
+        _OPEN.add(self)
 
     # Life -------------------------------------------------------------------------------
 
@@ -179,6 +180,13 @@ class SQLiteHistory(Recorder, History):
 
     def __repr__(self) -> str:
         return f"<SQLiteHistory {self.path}>"
+
+    def _abandon(self) -> None:
+        """Record nothing in a process that was forked: the file is its parent's."""
+        self._tracks.clear()
+        self._writer.abandon()
+        self._finder.abandon()
+        self._finalizer.detach()
 
     # For its bases ----------------------------------------------------------------------
 
@@ -248,3 +256,16 @@ class SQLiteHistory(Recorder, History):
     def _clocks(self, machine_id: str) -> Clocks | None:
         self._writer.write()
         return self._finder.clocks(machine_id)
+
+
+_OPEN: Final[WeakSet[SQLiteHistory]] = WeakSet()
+
+
+def _leave_to_parent() -> None:
+    """Close all histories in a process that was just forked, without touching their files."""
+    for history in list(_OPEN):
+        history._abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["VERSION", "connect", "explained"]
+__all__ = ["VERSION", "connect", "explained", "never_close"]
+
+# Milliseconds of this many seconds still fit where SQLite counts them.
+_LONGEST: Final = 2_000_000.0
 
 # What marks the file as a history, and the version of its layout.
 APPLICATION: Final = 0x414D4849
@@ -64,10 +67,13 @@ def connect(path: Path, *, durable: bool, patience: float) -> sqlite3.Connection
         HistoryError: if it can not be opened, is no history, or a newer one.
 
     """
+    if str(path) == ":memory:":
+        msg = "a history in a file needs one; MemoryHistory is the one without"
+        raise HistoryError(msg)
     with explained(path):
         db = sqlite3.connect(
             path,
-            timeout=patience,
+            timeout=min(patience, _LONGEST),
             isolation_level=None,
             check_same_thread=False,
             cached_statements=256,
@@ -80,6 +86,17 @@ def connect(path: Path, *, durable: bool, patience: float) -> sqlite3.Connection
             db.close()
             raise
     return db
+
+
+def never_close(db: sqlite3.Connection) -> None:
+    """Keep a connection open that belongs to the process that this one was forked from.
+
+    To close it here would meddle with what that one does to the file.
+    """
+    _OF_OTHERS.append(db)
+
+
+_OF_OTHERS: Final[list[sqlite3.Connection]] = []
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:

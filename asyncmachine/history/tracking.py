@@ -8,6 +8,7 @@ Everything else is made from that tuple later, by whoever asks or writes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from threading import RLock
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Final
 from weakref import ref
@@ -44,10 +45,14 @@ class Bell:
 
     Attributes:
         asleep: whether somebody wants to be woken.
+        joining: held for a moment when the record of a machine begins or is put away.
 
     """
 
     asleep = False
+
+    def __init__(self) -> None:
+        self.joining = RLock()  # a finaliser may build a machine
 
     def wake(self) -> None:
         """Wake whoever looks after what was taken down."""
@@ -110,8 +115,17 @@ class Recorder(Tracer, ABC):
             UnknownStateError: if a state that shall be tracked is none of the machine's.
 
         """
+        with self._bell.joining:
+            self._join(mach)
+        if self._bell.asleep:
+            self._bell.wake()
+
+    def _join(self, mach: Machine) -> None:
         key = id(mach)
-        if key in self._tracks:
+        track = self._tracks.get(key)
+        if track is not None:
+            if self not in mach.tracers:  # it was taken away for a while
+                track.mark(list(mach.time()))
             return
         try:
             self._make_room(mach)
@@ -137,8 +151,6 @@ class Recorder(Tracer, ABC):
         self._by_id[mach.id] = track
         machines[key] = ref(mach, forget)
         tracks[key] = track
-        if self._bell.asleep:
-            self._bell.wake()
 
     def _make_room(self, mach: Machine) -> None:
         """End the record of an earlier machine of this id."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Iterator
 
+    from asyncmachine.history.errors import HistoryError
     from asyncmachine.moments import Moment
     from asyncmachine.plans import Plan
     from asyncmachine.schema import Schema
@@ -80,6 +81,7 @@ class Track:
         started_ns: when the last transition began, which is told only once.
         activated_ns: wall time of the last activation of each state, 0 for none.
         latest: the last one that moved a clock, kept or not, or ``None``.
+        lost: why it is recorded no longer, if another history took over.
     """
 
     __slots__ = (
@@ -94,6 +96,7 @@ class Track:
         "id",
         "index",
         "latest",
+        "lost",
         "names",
         "over",
         "positions",
@@ -125,6 +128,7 @@ class Track:
         self.over = False
         self.activated_ns = [0] * len(self.names)
         self.latest: Raw | None = None
+        self.lost: HistoryError | None = None
 
     def follow(self, earlier: Track) -> None:
         """Go on where the track of an earlier machine of this id has ended."""

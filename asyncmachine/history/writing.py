@@ -17,17 +17,18 @@ from __future__ import annotations
 
 import atexit
 import sqlite3
-import threading
 from collections import deque
 from functools import partial
 from itertools import islice
+from threading import Lock, RLock, Thread
 from typing import TYPE_CHECKING, Final
 
 from asyncmachine.errors import described
 from asyncmachine.history.errors import HistoryError
 from asyncmachine.history.filling import Filler, TakenOverError
-from asyncmachine.history.storing import connect, explained
+from asyncmachine.history.storing import connect, explained, never_close
 from asyncmachine.history.tracking import Bell
+from asyncmachine.history.trimming import Limits
 from asyncmachine.logs import log_exception, log_warning
 from asyncmachine.oneshot import Sleeper
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from asyncmachine.history.tracks import Raw, Track
-    from asyncmachine.history.trimming import Limits
 
 __all__ = ["Writer"]
 
@@ -58,7 +58,6 @@ class Writer(Bell):
     Attributes:
         backlog: what waits, oldest first.
         tracks: the tracks whose last clocks are written, by machine id.
-        lost: why a machine is recorded no longer, by its id.
         closed: whether it has been closed.
 
     """
@@ -73,15 +72,19 @@ class Writer(Bell):
         delay: float,
         patience: float,
     ) -> None:
+        super().__init__()
         self.backlog: deque[Raw] = deque(maxlen=backlog)
         self.tracks: dict[str, Track] = {}
-        self.lost: dict[str, HistoryError] = {}
         self.closed = False
         self._path = path
         self._delay = delay
-        self._lock = threading.Lock()  # guards the connection and all that follows
+        # Guards the connection and all that follows. Who has it may come again, in a signal
+        # handler or a finaliser, and is then told by _at_it that it is there already.
+        self._lock = RLock()
+        self._at_it = False
         self._db = connect(path, durable=durable, patience=patience)
         self._filler = Filler(self._db, path, limits)
+        self._limited = limits != Limits()
         self._kept: list[Raw] = []
         self._written = 0
         self._told = 0
@@ -91,8 +94,8 @@ class Writer(Bell):
         self._ended_count = 0
         self._sleeper = Sleeper()  # where the thread sleeps until there is something
         self._end = Sleeper()  # where it lets time pass: only closing wakes it
-        self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        self._thread: Thread | None = None
+        self._starting = Lock()
         self._leaving: Callable[[], object] | None = None
         self._news: deque[tuple[str, str]] = deque()
         self.asleep = True
@@ -106,7 +109,7 @@ class Writer(Bell):
         if self._thread is None:
             with self._starting:
                 if self._thread is None and not self.closed:
-                    self._thread = threading.Thread(
+                    self._thread = Thread(
                         target=self._live, name=f"history {self._path.name}", daemon=True
                     )
                     self._thread.start()
@@ -156,8 +159,9 @@ class Writer(Bell):
 
         """
         self.write(timeout)
-        for fault in self.lost.copy().values():
-            raise fault
+        for track in self.tracks.copy().values():
+            if track.lost is not None:
+                raise track.lost
 
     def write(self, timeout: float | None = None) -> None:
         """Write what waits now; who asks does so first."""
@@ -171,13 +175,14 @@ class Writer(Bell):
 
         """
         self._alone(partial(self._write_if_needed, track, track.latest))
-        if track.id in self.lost:
-            raise self.lost[track.id]
+        if track.lost is not None:
+            raise track.lost
 
     def _alone(self, act: Callable[[], object], timeout: float | None = None) -> None:
         """Do something while nobody else writes.
 
         Raises:
+            HistoryError: if this thread was interrupted while it was at it.
             TimeoutError: if others did not end in time.
 
         """
@@ -189,7 +194,17 @@ class Writer(Bell):
             if not held[0]:
                 msg = f"the history {self._path} was still being written after {timeout} s"
                 raise TimeoutError(msg)
-            act()
+            if self._at_it:
+                msg = (
+                    f"the history {self._path} is being written by what this signal handler or "
+                    "finaliser has interrupted; what it has recorded is written after that"
+                )
+                raise HistoryError(msg)
+            try:
+                self._at_it = True
+                act()
+            finally:
+                self._at_it = False
         finally:
             if held and held[0]:
                 self._lock.release()
@@ -216,6 +231,16 @@ class Writer(Bell):
         self._sleeper.wake()
         self._end.wake()
 
+    def abandon(self) -> None:
+        """Leave all to the process that this one was forked from."""
+        self._lock, self.joining, self._starting = RLock(), RLock(), Lock()
+        self._at_it = False
+        self.closed = True
+        self.backlog.clear()
+        self._kept = []
+        never_close(self._db)
+        atexit.unregister(self._close_safely)
+
     def leave(self, then: Callable[[], object]) -> None:
         """Have the thread write what waits and end. Never blocks, and may be called anywhere.
 
@@ -238,11 +263,7 @@ class Writer(Bell):
 
     def _stale(self) -> list[Track]:
         """The tracks whose last clocks are not in the file yet."""
-        return [
-            track
-            for track in self.tracks.copy().values()
-            if not self._filler.is_saved(track) and track.id not in self.lost
-        ]
+        return [track for track in self.tracks.copy().values() if not self._filler.is_saved(track)]
 
     def _write_last(self) -> None:
         if not self.closed:
@@ -266,7 +287,7 @@ class Writer(Bell):
         while True:
             raws = self._gather(left)
             left -= len(raws)
-            if raws or exact or self._stale():
+            if raws or (exact and self._limited) or self._stale():
                 self._write(raws, exact=exact)
             if left <= 0 or not raws:
                 break
@@ -297,10 +318,12 @@ class Writer(Bell):
         """Drop what is only needed for machines that go on."""
         for _ in range(len(self._ended) if not self.backlog else 0):
             track = self._ended.popleft()
-            if self.tracks.get(track.id) is track:
-                self._ended_count += track.count
-                del self.tracks[track.id]
-                self._filler.forget(track)
+            self._filler.forget(track)
+            with self.joining:
+                if self.tracks.get(track.id) is track:
+                    self._ended_count += track.count
+                    del self.tracks[track.id]
+                    self._filler.saved.pop(track.id, None)
 
     def _write(self, raws: list[Raw], *, exact: bool) -> None:
         """Write one batch."""
@@ -309,12 +332,12 @@ class Writer(Bell):
                 self._transact(raws, exact=exact)
                 return
             except TakenOverError as conflict:
-                (machine_id,) = conflict.args
-                self.lost[machine_id] = HistoryError(
-                    f"the machine {machine_id} is recorded in {self._path} by another history "
+                (track,) = conflict.args
+                track.lost = HistoryError(
+                    f"the machine {track.id} is recorded in {self._path} by another history "
                     "since; this one records it no longer"
                 )
-                self._news.append((machine_id, str(self.lost[machine_id])))
+                self._news.append((track.id, str(track.lost)))
             except HistoryError:
                 raise  # the batch is kept
             except Exception as error:
@@ -325,19 +348,24 @@ class Writer(Bell):
 
     def _transact(self, raws: list[Raw], *, exact: bool) -> None:
         with explained(self._path):
-            self._db.execute("BEGIN IMMEDIATE")
+            begun = False
             try:
-                refused = self._filler.fill(raws, self._stale(), self.lost, exact=exact)
+                self._db.execute("BEGIN IMMEDIATE")  # an interrupt may come when it has begun
+                begun = True
+                refused = self._filler.fill(raws, self._stale(), exact=exact)
                 self._db.execute("COMMIT")
                 self._put_away(raws)
                 self._refused += refused
                 self._filler.committed()
             except BaseException as error:
-                self._filler.start_over()
+                if begun:
+                    if not self._db.in_transaction and not isinstance(error, sqlite3.Error):
+                        self._filler.committed()  # an interrupt, just after the commit
+                        if self._kept is raws:
+                            self._put_away(raws)
+                    self._filler.start_over()
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
-                elif not isinstance(error, sqlite3.Error) and self._kept is raws:
-                    self._put_away(raws)  # an interrupt, just after the commit
                 raise
 
     def _put_away(self, raws: list[Raw]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from shutil import rmtree
 
 from asyncmachine import Event, Machine, StateContext, Waiter
-from asyncmachine.history import SQLiteHistory, restore
+from asyncmachine.history import HistoryError, SQLiteHistory, restore
 from examples.file_processing import work
 from examples.file_processing.states import File
 
@@ -41,7 +41,7 @@ class FileJob:
         self._downloaded = self._folder / "downloaded"
         self._processed = self._folder / "processed"
         self._reported = self._folder.with_suffix(".json")
-        self._durable = history is not None
+        self._history = history
         tracers = () if history is None else (history,)
         self.machine = Machine(File, id=name, handlers=self, tracers=tracers)
         if history is not None:
@@ -86,7 +86,7 @@ class FileJob:
         event.fork(self.upload)
 
     def Exception_state(self, event: Event) -> None:
-        if not self._durable:  # else the next run goes on with what there is
+        if self._history is None:  # else the next run goes on with what there is
             self.tidy()
 
     def download(self, ctx: StateContext) -> None:
@@ -95,14 +95,23 @@ class FileJob:
 
     def process(self, ctx: StateContext) -> None:
         self.report = work.process(ctx, self._downloaded, self._processed)
-        if self._durable:
+        if self._history is not None:
             self._reported.write_text(json.dumps(self.report._asdict()))
         self.machine.add(File.FileProcessed)
 
     def upload(self, ctx: StateContext) -> None:
         work.upload(ctx, self._processed, self.output)
-        if self.machine.add(File.FileUploaded).wait():
+        if self.machine.add(File.FileUploaded).wait() and self.is_noted():
             self.tidy()  # only now: who is killed before that has to upload again
+
+    def is_noted(self) -> bool:
+        """Whether the history has on the disk what was done; it has logged why not."""
+        if self._history is not None:
+            try:
+                self._history.flush()
+            except HistoryError:
+                return False
+        return True
 
     def tidy(self) -> None:
         """Remove what was only needed on the way."""

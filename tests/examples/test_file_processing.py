@@ -6,11 +6,13 @@ import json
 import os
 import pty
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
@@ -19,6 +21,7 @@ from typing import Any
 import pytest
 
 from asyncmachine import ContextExpired, Event, Machine, State
+from asyncmachine.history import SQLiteHistory
 from examples.file_processing import work
 from examples.file_processing.__main__ import output_names, process
 from examples.file_processing.handlers import FileJob
@@ -481,6 +484,25 @@ def test_what_failed_goes_on_from_the_step_that_failed(desk: Desk) -> None:
     journal, code = one_life(args, None)
     assert (journal, code) == (["begin upload a.txt.gz", "end upload a.txt.gz"], 0)
     assert desk.outputs() == {"a.txt.gz": TEXT}
+
+
+def test_nothing_is_tidied_up_that_the_history_could_not_note(desk: Desk) -> None:
+    path = desk.folder / "work.history"
+    source = str(desk.file("a.txt"))
+    desk.out.mkdir()
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        with SQLiteHistory(path, durable=True, patience=0) as history:
+            job = FileJob(source, desk.out / "a.gz", desk.temp, history)
+            job.machine.on("UploadingFile_state", lambda _: other.execute("BEGIN IMMEDIATE"))
+            assert job.start().wait(SOON)
+            job.machine.dispose()  # when the upload has ended
+            assert {path.name for path in desk.leftovers()} > {"downloaded", "processed"}
+            other.execute("COMMIT")
+        with SQLiteHistory(path, durable=True) as history:
+            job = FileJob(source, desk.out / "a.gz", desk.temp, history)
+            assert job.start().wait(SOON)
+            assert [path.suffix for path in desk.leftovers()] == [".json"]
+            job.machine.dispose()
 
 
 def test_a_second_run_on_the_same_history_is_refused(desk: Desk, site: Site) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import sqlite3
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from random import Random
 
@@ -85,6 +87,124 @@ def test_an_interrupt_of_who_writes_loses_nothing_and_writes_nothing_twice(path:
     assert ticks == list(range(1, 2 * made, 2))
 
 
+# The lock of the file is waited for, and had, before the handler of the signal runs.
+INTERRUPTED_AS_IT_BEGINS = """
+import signal, sqlite3, sys, threading
+from asyncmachine import Machine, State
+from asyncmachine.history import SQLiteHistory
+
+class Interrupted(BaseException):
+    pass
+
+def interrupt(*_):
+    raise Interrupted
+
+signal.signal(signal.SIGALRM, interrupt)
+with SQLiteHistory(sys.argv[1], delay=60) as history:
+    machine = Machine({"Foo": State()}, id="m", tracers=[history])
+    machine.add("Foo")
+    history.flush()
+    machine.remove("Foo")
+    other = sqlite3.connect(
+        sys.argv[1], timeout=0, isolation_level=None, check_same_thread=False
+    )
+    other.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.3, other.execute, ["COMMIT"]).start()
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        history.flush()
+    except Interrupted:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("COMMIT")
+        print("the file is free")
+    history.flush()
+    print([each.kind for each in history.transitions()])
+"""
+
+
+def test_an_interrupt_of_who_waits_for_the_file_leaves_it_to_others(path: Path) -> None:
+    program = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_AS_IT_BEGINS, str(path)],
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        check=True,
+        timeout=30,
+    )
+    assert program.stdout.splitlines() == ["the file is free", "['add', 'remove']"]
+
+
+SIGNALED = """
+import logging, signal, sys
+from asyncmachine import Machine, State
+from asyncmachine.history import SQLiteHistory
+
+logging.basicConfig(level=logging.ERROR)
+schema = {"Many": State(multi=True)}
+with SQLiteHistory(sys.argv[1], durable=True) as history:
+    one, two = (Machine(schema, id=name, tracers=[history]) for name in ("one", "two"))
+    signal.signal(signal.SIGALRM, lambda *_: two.add("Many"))
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    while two.tick("Many") < 200:
+        assert one.add("Many")
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    history.flush()
+    for machine in (one, two):
+        ticks = [each.clock["Many"] for each in history.transitions(machine=machine)]
+        print(ticks == list(range(1, machine.tick("Many") + 1, 2)))
+"""
+
+
+def test_a_durable_machine_may_be_moved_by_a_signal_handler(path: Path) -> None:
+    program = subprocess.run(
+        [sys.executable, "-c", SIGNALED, str(path)],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+        timeout=30,
+    )
+    assert program.stdout.split() == ["True", "True"]
+    if program.stderr:  # it was told that this change could not be written before its result
+        assert "signal handler or finaliser has interrupted" in program.stderr
+
+
+FORKS = """
+import os, sys
+from asyncmachine import Machine, State
+from asyncmachine.history import HistoryError, SQLiteHistory
+
+with SQLiteHistory(sys.argv[1], delay=60, durable=sys.argv[2] == "True") as history:
+    machine = Machine({"Foo": State(), "Bar": State()}, id="m", tracers=[history])
+    machine.add("Foo")
+    child = os.fork()
+    if not child:
+        assert machine.add("Bar")
+        history.flush()
+        try:
+            history.latest()
+        except HistoryError as error:
+            assert "is closed" in str(error)
+            sys.exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    machine.remove("Foo")
+    print([each.kind for each in history.transitions()], history.last_clocks().ticks)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.parametrize("durable", ["True", "False"])
+def test_a_process_that_is_forked_leaves_the_history_to_its_parent(
+    path: Path, durable: str
+) -> None:
+    program = subprocess.run(
+        [sys.executable, "-c", FORKS, str(path), durable],
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        check=True,
+        timeout=30,
+    )
+    assert program.stdout == "['add', 'remove'] (2, 0, 0)\n"
+
+
 # Hostile values -------------------------------------------------------------------------
 
 
@@ -140,6 +260,19 @@ def test_windows_may_be_as_wide_as_one_likes(backend: type, path: Path) -> None:
     assert history.active_between("Foo", between=Ticks(-(10**30), 10**30))
     assert history.active_between("Foo", -1e300, 1e300)
     assert not history.active_between("Foo", between=Ticks(10**30))
+    if isinstance(history, SQLiteHistory):
+        history.close()
+
+
+@pytest.mark.parametrize("backend", [MemoryHistory, SQLiteHistory])
+def test_windows_may_reach_over_all_dates(backend: type, path: Path) -> None:
+    history = backend() if backend is MemoryHistory else backend(path)
+    machine(history).add("Foo")
+    for zone in (None, UTC, timezone(timedelta(hours=9)), timezone(timedelta(hours=-9))):
+        first, last = (datetime(year, 1, 1, tzinfo=zone) for year in (1, 9999))
+        assert history.active_between("Foo", first, last)
+        assert not history.activated_between("Foo", last)
+        assert not history.active_between("Foo", None, first)
     if isinstance(history, SQLiteHistory):
         history.close()
 

@@ -55,6 +55,21 @@ def test_newest_first_is_the_same_backwards(make: Maker) -> None:
         assert list(history.transitions(newest_first=True)) == forwards[::-1]
 
 
+def test_no_transition_lies_in_a_window_before_or_after_all(make: Maker) -> None:
+    with make() as history:
+        mach = machine(history)
+        mach.add("Foo")
+        mach.remove("Foo")
+        sums = history.latest()
+        assert sums is not None
+        at = sums.wall_ns / 1e9
+        for window in (Times(at + 60), Times(None, at - 60), Ticks(3), Ticks(-2, -1)):
+            assert list(history.transitions(between=window)) == []
+            assert list(history.transitions(between=window, newest_first=True)) == []
+            assert history.latest(between=window) is None
+            assert not history.activated_between("Foo", between=window)
+
+
 def test_where_chooses_among_the_records(make: Maker) -> None:
     with make() as history:
         mach = machine(history)
@@ -373,9 +388,22 @@ def test_a_history_that_is_added_twice_records_once(make: Maker) -> None:
         binding = mach.add_tracer(history)
         mach.add("Foo")
         assert len(list(history.transitions())) == 1
-        binding.unbind()
+        binding.unbind()  # it is still there once
         mach.add("Bar")
-        assert len(list(history.transitions())) == 1
+        assert len(list(history.transitions())) == 2
+
+
+def test_a_history_that_comes_back_knows_the_clocks_from_then_on(make: Maker) -> None:
+    with make() as history:
+        mach = machine()
+        mach.add_tracer(history).unbind()
+        mach.add("Foo")
+        assert not history.active_between("Foo")
+        mach.add_tracer(history)
+        assert history.active_between("Foo")
+        assert list(history.transitions()) == []
+        mach.add("Many")
+        assert [record.active for record in history.transitions()] == [("Foo", "Many")]
 
 
 def test_a_history_does_not_keep_its_machines_alive(make: Maker) -> None:
@@ -437,20 +465,20 @@ def test_no_more_than_so_many_are_kept(make: Maker) -> None:
 
 
 def test_nothing_is_kept_longer_than_asked_for(make: Maker, clock: Clock) -> None:
-    with make(max_age=60) as history:
+    with make(max_age=3600) as history:
         mach = machine(history)
         for _ in range(600):
             mach.add("Many")
         mach.add("Foo")
-        clock.advance(59)
+        clock.advance(3000)
         assert len(list(history.transitions())) == 601
-        clock.advance(2)
+        clock.advance(700)
         assert list(history.transitions()) == []
         assert not history.active_between("Foo")
         mach.add("Bar")
         assert [each.called for each in history.transitions()] == [("Bar",)]
         assert history.active_between("Many")
-        clock.advance(70)
+        clock.advance(4000)
         for _ in range(600):
             mach.add("Many")
         assert len(list(history.transitions())) == 600
@@ -465,6 +493,20 @@ def test_records_take_no_more_room_than_asked_for(make: Maker) -> None:
         kept = list(history.transitions())
         assert 100 < len(kept) < 9000
         assert kept[-1].clock == mach.clock()
+
+
+@pytest.mark.parametrize("limit", ["max_count", "max_age", "max_bytes"])
+def test_a_limit_that_is_none_is_refused(make: Maker, limit: str) -> None:
+    refused = pytest.raises(ValueError, match=f"{limit} of a history must be finite, not inf")
+    with refused, make(**{limit: float("inf")}):
+        pass
+
+
+@pytest.mark.parametrize("limit", ["max_count", "max_bytes"])
+def test_half_a_record_or_byte_is_no_limit(make: Maker, limit: str) -> None:
+    refused = pytest.raises(TypeError, match=f"{limit} of a history must be a whole number")
+    with refused, make(**{limit: 1000.5}):
+        pass
 
 
 @pytest.mark.parametrize("limit", ["max_count", "max_age", "max_bytes"])

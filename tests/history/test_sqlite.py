@@ -12,11 +12,13 @@ import weakref
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from asyncmachine import Machine, State, UnknownStateError
-from asyncmachine.history import HistoryError, Record, SQLiteHistory, restore
+from asyncmachine.history import HistoryError, Record, SQLiteHistory, Ticks, restore, tracking
+from asyncmachine.history.tracks import Track
 from tests.history.backends import SCHEMA, machine
 
 SOON = 10.0
@@ -404,6 +406,139 @@ def test_a_machine_belongs_to_the_history_that_came_later(
             earlier.flush()
 
 
+def test_every_machine_that_another_history_took_over_is_left_to_it(path: Path) -> None:
+    earlier = SQLiteHistory(path, delay=60)
+    firsts = [machine(earlier, id=name) for name in ("one", "two")]
+    for mach in firsts:
+        mach.add("Foo")
+    earlier.flush()
+    with SQLiteHistory(path, delay=60) as later:
+        seconds = [machine(later, id=name) for name in ("one", "two")]
+        for mach in seconds:
+            restore(mach, later)
+            mach.add("Bar")
+        later.flush()
+        for mach in firsts:
+            mach.add("Many")
+        with pytest.raises(HistoryError, match="by another history since"):
+            earlier.flush()
+        assert earlier.dropped == 2
+        for mach in seconds:
+            mach.add("Many")
+            later.flush()
+            assert clocks_in(path, mach.id) == "[2, 1, 0, 1, 0]"
+    earlier.close()
+
+
+def test_who_was_taken_over_is_told_though_a_write_failed_in_between(path: Path) -> None:
+    earlier = SQLiteHistory(path, delay=60)
+    first, bad = machine(earlier), machine(earlier, id="bad")
+    first.add("Foo")
+    earlier.flush()
+    with SQLiteHistory(path, delay=60) as later:
+        second = machine(later)
+        restore(second, later)
+        second.add("Bar")
+    bad.import_state({"names": ["Many"], "ticks": [2**64 + 1]})
+    bad.add("Foo")
+    with pytest.raises(HistoryError, match="can not be kept"):
+        earlier.flush()
+    first.add("Many")
+    with pytest.raises(HistoryError, match="by another history since"):
+        earlier.flush()
+    assert clocks_in(path) == "[2, 1, 0, 0, 0]"
+    earlier.close()
+
+
+def test_a_machine_that_comes_later_is_recorded_though_the_one_before_was_taken_over(
+    path: Path,
+) -> None:
+    with SQLiteHistory(path, delay=60) as history:
+        with machine(history) as first:
+            first.add("Foo")
+            history.flush()
+            with SQLiteHistory(path) as other, machine(other) as second:
+                restore(second, other)
+                second.add("Many")
+            first.add("Many")
+            with pytest.raises(HistoryError, match="by another history since"):
+                history.flush()
+        with SQLiteHistory(path) as other, machine(other) as third:
+            restore(third, other)
+            third.add("Many")
+        last = machine(history)
+        restore(last, history)
+        last.add("Bar")
+        history.flush()
+        assert clocks_in(path) == "[2, 1, 0, 3, 0]"
+        assert [each.called for each in history.transitions()] == [
+            *(("Foo",), ("Many",), ("Many",), ("Bar",))
+        ]
+
+
+def test_what_an_ended_machine_had_left_is_not_taken_for_what_the_next_one_did(path: Path) -> None:
+    with SQLiteHistory(path, delay=60) as history:
+        first = machine(history)
+        history.flush()
+        first.add("Foo")
+        first.dispose()
+        machine(history)  # both are written together, and Foo is 0 in the file and now
+        (record,) = history.transitions()
+        later = record.wall_ns / 1e9 + 60
+        assert history.inactive_between("Foo", later)
+        assert not history.active_between("Foo", later)
+
+
+def test_nothing_is_told_of_a_state_while_it_was_not_there(path: Path) -> None:
+    with SQLiteHistory(path) as history:
+        machine(history).add("Foo")
+    with SQLiteHistory(path) as history:
+        without = {name: State(multi=True) for name in SCHEMA if name != "Foo"}
+        mach = machine(history, schema=without)
+        mach.add("Many")
+        mach.add("Many")
+    with SQLiteHistory(path, states=["Bar", "Many"]) as history:
+        machine(history).add("Bar")
+    with SQLiteHistory(path) as history:
+        assert list(history.transitions())[-1].names == ("Bar", "Many")
+        machine(history).add("Baz", "Bar")
+        foo, *_, baz = history.transitions()
+        assert history.latest(active="Foo") == foo
+        assert history.latest(inactive="Foo") == baz
+        assert history.active_between("Many", between=Ticks(3, 3))  # without Foo
+        assert not history.active_between("Foo", between=Ticks(3, 3))
+        assert not history.inactive_between("Foo", between=Ticks(3, 3))
+
+
+def test_who_only_reads_waits_for_no_writer(path: Path) -> None:
+    with SQLiteHistory(path) as history:
+        machine(history).add("Foo")
+    with (
+        SQLiteHistory(path, patience=0) as reader,
+        closing(sqlite3.connect(path, isolation_level=None)) as writer,
+    ):
+        writer.execute("BEGIN IMMEDIATE")
+        assert reader.active_between("Foo")
+        assert len(list(reader.transitions())) == 1
+        assert restore(machine(), reader) is not None
+
+
+def test_a_history_without_a_file_is_refused() -> None:
+    with pytest.raises(HistoryError, match="MemoryHistory is the one without"):
+        SQLiteHistory(":memory:")
+
+
+def test_one_may_wait_for_others_as_long_as_one_likes(path: Path) -> None:
+    with SQLiteHistory(path, patience=float("inf")) as history:
+        mach = machine(history)
+        mach.add("Foo")
+        with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            threading.Timer(0.1, other.execute, ["COMMIT"]).start()
+            history.flush()
+        assert clocks_in(path) == "[1, 0, 0, 0, 0]"
+
+
 WRITES_BESIDE = """
 import sys
 from asyncmachine import Machine, State
@@ -553,6 +688,27 @@ def test_machines_that_have_ended_are_not_kept_in_memory(path: Path) -> None:
         restore(again, history)
         again.add("Many")
         assert len(list(history.transitions(machine="m7"))) == 2
+
+
+def test_a_machine_that_begins_while_an_earlier_one_is_put_away_is_counted_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with SQLiteHistory(path, delay=60) as history:
+        machine(history).add("Foo")
+        putting_away = threading.Thread(target=history.flush)
+
+        def begin(*details: Any) -> Track:
+            putting_away.start()
+            putting_away.join(0.1)  # it has to wait for what is under way here
+            return Track(*details)
+
+        monkeypatch.setattr(tracking, "Track", begin)
+        mach = machine(history)
+        putting_away.join()
+        mach.add("Bar")
+        history.flush()
+        assert history.dropped == 0
+        assert restore(machine(), history) == mach.clock()
 
 
 def test_flush_gives_up_in_time(path: Path) -> None:
