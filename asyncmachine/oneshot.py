@@ -20,6 +20,7 @@ condition, a lock and a deque up front, which costs about eighty function calls.
 
 from __future__ import annotations
 
+import os
 from _thread import allocate_lock
 from threading import RLock
 from time import monotonic
@@ -42,6 +43,11 @@ __all__ = [
 
 # Guards only the making of the lists, which happens once for a thing that is waited for.
 MAKING: Final = RLock()
+# A child made by fork() shall not find it held by a thread that it does not have.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=MAKING.acquire, after_in_parent=MAKING.release, after_in_child=MAKING.release
+    )
 
 
 class Sleeper:

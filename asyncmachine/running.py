@@ -11,6 +11,7 @@ turn, for its handler was late.
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -97,6 +98,17 @@ def _holds(top: Running | None, machine: object) -> bool:
 # Threads that wait, from inside one machine's handler, for another machine.
 _blocked: Final[dict[int, tuple[object, Running]]] = {}
 _guard: Final = threading.RLock()
+
+
+def _forget_others() -> None:  # pragma: no cover - in a forked child
+    _blocked.clear()  # it has no other threads
+    _guard.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_forget_others
+    )
 
 
 class Blocked:

@@ -239,6 +239,48 @@ print(os.waitpid(pid, 0)[1])
     assert done.stdout.split() == ["child", "3", "0"]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_process_waits_for_no_lock_of_a_thread_that_it_lacks() -> None:
+    code = """
+import os, signal, sys, threading, warnings
+warnings.simplefilter("ignore")
+from asyncmachine import Machine, State, Tracer
+sys.setswitchinterval(1e-5)
+done = threading.Event()
+def build():
+    outer = Machine({"Foo": State()})
+    def meet(event):
+        inner = Machine({"Foo": State()})
+        inner.add_tracer(Tracer())
+        inner.add("Foo").wait(5)
+        inner.eval(lambda: None)
+        inner.when("Foo").on_done(lambda waiter: None)
+    outer.on("Foo_state", lambda event: None)
+    outer.bind({"Foo_state": meet})
+    outer.add("Foo")
+def work():
+    while not done.is_set():
+        build()
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads:
+    thread.start()
+ends = []
+for _ in range(60):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)  # what hangs is killed
+        build()
+        os._exit(0)
+    ends.append(os.waitpid(pid, 0)[1])
+done.set()
+print({*ends})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=50
+    )
+    assert done.stdout.strip() == "{0}"
+
+
 def test_the_caller_is_not_blocked() -> None:
     gate = Gate()
     asked = start(lambda: run_elsewhere(gate))
