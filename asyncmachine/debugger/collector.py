@@ -43,6 +43,7 @@ class _Sender:
         self.sock = sock
         self.name = name
         self.assembler = Assembler()
+        self.known = False  # others of the same process have been ended
         self.over = False  # it has said good-bye
         self._most_bytes = most_bytes
         self._buffer = bytearray()
@@ -195,7 +196,7 @@ class Collector:
                         if not self._welcome():
                             self._selector.unregister(self._listener)
                             pause = _PAUSE
-                    elif isinstance(key.data, _Sender):
+                    elif key.data in self._senders:  # and not ended by another one
                         self._hear(key.data)
         except Exception:  # noqa: BLE001  # pragma: no cover - nothing is known to come here
             _log.exception("the collector at %s has ended with an error", self.address)
@@ -209,7 +210,8 @@ class Collector:
             arrived = [key.data for key, _ in self._selector.select(0)]
             senders = [each for each in arrived if isinstance(each, _Sender)]
             for sender in senders:
-                self._hear(sender)
+                if sender in self._senders:
+                    self._hear(sender)
             if not senders:
                 break
         for sender in tuple(self._senders):
@@ -233,6 +235,8 @@ class Collector:
             sock.close()
             return True
         sock.setblocking(False)
+        # A host that is cut off says no good-bye, and nothing is ever sent to it.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sender = _Sender(sock, str(Address(*peer[:2])), self._most_bytes)
         self._senders.add(sender)
         self._idle.clear()
@@ -243,6 +247,8 @@ class Collector:
         try:
             more = sender.receive()
             for records in sender.frames():
+                if not sender.known:
+                    self._end_former(sender)
                 self._give(records)
         except FeedError as error:
             self.malformed += 1
@@ -253,6 +259,24 @@ class Collector:
         else:
             if not more:
                 self._part(sender)
+
+    def _end_former(self, sender: _Sender) -> None:
+        """End a connection that its process has given up, before that tells all anew.
+
+        Its end may come much later: from a host that was cut off, or behind what is unread.
+        """
+        sender.known = True
+        hello = sender.assembler.hello
+        for other in tuple(self._senders):
+            theirs = other.assembler.hello
+            if other is sender or hello is None or theirs is None:
+                continue
+            if theirs.process == hello.process:
+                for _ in range(_LAST_ROUNDS):
+                    if other in self._senders:
+                        self._hear(other)
+                if other in self._senders:
+                    self._part(other)
 
     def _part(self, sender: _Sender) -> None:
         self._selector.unregister(sender.sock)

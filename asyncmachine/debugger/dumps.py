@@ -54,6 +54,7 @@ VERSION: Final = 1
 BLOCK: Final = Layout(">II")
 _MOST_BYTES: Final = 64 * 2**20  # in a block, compressed or not
 _LONGEST_HEADER: Final = 256
+_CHUNK: Final = 1 << 20
 _FULL: Final = 1000  # records
 _SECOND: Final = 1_000_000_000
 
@@ -100,6 +101,7 @@ class DumpWriter:
         path: the file.
         transitions: how many have been written.
         size: bytes of the file so far, without what is not flushed.
+        start_size: bytes that ``start`` takes of it.
         created: when it was begun, in seconds since 1970.
 
     Raises:
@@ -131,6 +133,8 @@ class DumpWriter:
         self._put(header)
         self.size = len(header)
         self.write(start)
+        self.flush()
+        self.start_size = self.size
 
     def write(self, records: Iterable[Record]) -> None:
         """Add records; they are on disk after the next `flush` at the latest."""
@@ -261,7 +265,7 @@ class DumpReader:
         self.damages: list[Damage] = []
         self.left_over = 0
         self._clocks = Clocks()
-        self._records: list[Record] = []
+        self._barren_to = 0  # no block is whole from the one that is read now to there
         self._file: BinaryIO = open(path, "rb")  # noqa: SIM115 - it stays open
         try:
             self.version, self.created = self._read_header()
@@ -310,23 +314,54 @@ class DumpReader:
         """Give the records of the next block that can be read; None if there is none."""
         while True:
             at = self._file.tell()
-            head = self._file.read(BLOCK.size)
-            size, checksum = BLOCK.unpack(head) if len(head) == BLOCK.size else (0, 0)
-            packed = self._file.read(size) if size <= _MOST_BYTES else b""
-            if len(head) < BLOCK.size or len(packed) < size:
-                self._file.seek(0, os.SEEK_END)
-                self.left_over = self._file.tell() - at
-                self._file.seek(at)
-                return None
+            packed, fits = self._read_block(at)
+            if not fits:
+                following = self._find_block(at + 1)
+                if following is None and not packed:
+                    self.left_over = self._file.seek(0, os.SEEK_END) - at
+                    self._file.seek(at)
+                    return None
+                end = at + BLOCK.size + len(packed) if following is None else following
+                self.damages.append(Damage(at, end - at, "the checksum does not fit"))
+                self._file.seek(end)
+                continue
             try:
-                return self._decode(packed, checksum)
+                return self._decode(packed)
             except DumpError as error:
-                self.damages.append(Damage(at, BLOCK.size + size, str(error)))
+                self.damages.append(Damage(at, BLOCK.size + len(packed), str(error)))
 
-    def _decode(self, packed: bytes, checksum: int) -> list[Record]:
-        if crc32(packed) != checksum:
-            msg = "the checksum does not fit"
-            raise DumpError(msg)
+    def _read_block(self, at: int) -> tuple[bytes, bool]:
+        """Read what should be a block; nothing if it is not all there. Does its checksum fit?"""
+        self._file.seek(at)
+        head = self._file.read(BLOCK.size)
+        if len(head) < BLOCK.size:
+            return b"", False
+        size, checksum = BLOCK.unpack(head)
+        packed = self._file.read(size) if size <= _MOST_BYTES else b""
+        if not packed or len(packed) < size:
+            return b"", False
+        return packed, crc32(packed) == checksum
+
+    def _find_block(self, start: int) -> int | None:
+        """Look for a whole block behind one whose length is not to be trusted."""
+        end = self._file.seek(0, os.SEEK_END)
+        if end == self._barren_to:  # looked through already, from somewhere before
+            return None
+        at = start
+        while True:
+            self._file.seek(at)
+            data = self._file.read(_CHUNK)
+            found = -1
+            while (found := data.find(zstandard.FRAME_HEADER, found + 1)) >= 0:
+                begin = at + found - BLOCK.size
+                if begin >= start and self._read_block(begin)[1]:
+                    return begin
+            if len(data) < _CHUNK:
+                self._barren_to = end
+                return None
+            at += _CHUNK - len(zstandard.FRAME_HEADER) + 1
+
+    def _decode(self, packed: bytes) -> list[Record]:
         try:
             size = zstandard.get_frame_parameters(packed).content_size
             if size > _MOST_BYTES:

@@ -31,7 +31,7 @@ class Limits:
     Args:
         transitions: so many are in it.
         seconds: it is so old.
-        size: it has so many bytes on disk, or a block more.
+        size: it has so many bytes on disk, or a block more, and what it begins with.
 
     """
 
@@ -49,7 +49,8 @@ class Limits:
         """Give how many transitions a file may still take; ``None`` for any number."""
         if self.seconds is not None and time.time() - writer.created >= self.seconds:
             return 0
-        if self.size is not None and writer.size >= self.size:
+        # What a file begins with does not count, or it could be full before anything is in it.
+        if self.size is not None and writer.size - writer.start_size >= self.size:
             return 0
         if self.transitions is not None:
             return max(0, self.transitions - writer.transitions)
@@ -120,12 +121,15 @@ class Recorder:
 
     def _write(self, records: list[Record]) -> None:
         rest = records
+        fresh = False
         while rest:
             room = self._limits.room(self._writer)
-            if room == 0:
+            if room == 0 and not fresh:
                 self._rotate()
+                fresh = True
                 continue
-            end = _end_of(rest, room)
+            fresh = False
+            end = _end_of(rest, room or None)  # one that is too old at once takes them, too
             part, rest = rest[:end], rest[end:]
             self._writer.write(part)
             for record in part:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["Address"]
 
 _LARGEST: Final = 65535
+_PORT: Final = re.compile("[0-9]{1,5}")
 
 
 class Address(NamedTuple):
@@ -45,10 +47,22 @@ class Address(NamedTuple):
         if not colon or not host or "/" in host or any(each.isspace() for each in host):
             msg = f"{text!r} is no address: 'host:port' is needed, like 'localhost:6831'"
             raise ValueError(msg)
-        if not (digits.isascii() and digits.isdigit()) or int(digits) > _LARGEST:
+        if not _may_be_host(host):
+            msg = f"{text!r} is no address: no host can be called {host!r}"
+            raise ValueError(msg)
+        if not _PORT.fullmatch(digits) or int(digits) > _LARGEST:
             msg = f"{text!r} is no address: the port is a number from 0 to {_LARGEST}"
             raise ValueError(msg)
         return cls(host, int(digits))
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _may_be_host(text: str) -> bool:
+    """Whether a name can be looked up; one that can not would end the thread that tries."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        return False
+    return "\0" not in text

@@ -226,10 +226,7 @@ class Counts(NamedTuple):
 
     def errors(self) -> int:
         """Give how many errors there were: in handlers, and those that were reported."""
-        return sum(
-            sum(row) * ((key.outcome == "failed") + (key.reported and key.outcome == "executed"))
-            for key, row in self.rows
-        )
+        return sum(sum(row) * ((key.outcome == "failed") + key.reported) for key, row in self.rows)
 
 
 def _summed(rows: Iterable[tuple[int, ...]]) -> tuple[int, ...]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import os
-from threading import Lock
 from typing import TYPE_CHECKING, Final
 from weakref import ref
 
@@ -21,8 +20,10 @@ except ImportError as error:  # pragma: no cover - the tests need it
     msg = f"asyncmachine.telemetry.feed needs {error.name}: pip install 'asyncmachine[feed]'"
     raise ImportError(msg, name=error.name) from error
 
+from asyncmachine.machine import Machine
 from asyncmachine.oneshot import deadline_after, time_left
 from asyncmachine.telemetry.addresses import Address
+from asyncmachine.telemetry.locking import FreshLock
 from asyncmachine.telemetry.sending import Sender
 from asyncmachine.telemetry.taps import Keeper
 from asyncmachine.tracing import Tracer
@@ -30,7 +31,6 @@ from asyncmachine.tracing import Tracer
 if TYPE_CHECKING:
     from typing import Self
 
-    from asyncmachine.machine import Machine
     from asyncmachine.telemetry.packing import Ledger
 
 del msgspec
@@ -39,6 +39,7 @@ __all__ = ["Feed", "FeedTracer", "attach", "tracer_from_environment"]
 
 RING: Final = 16_384
 VARIABLE: Final = "AM_DBG"
+_CROWD: Final = 64  # so many machines, and it is looked which of them are gone
 
 
 class Feed:
@@ -50,8 +51,9 @@ class Feed:
     def __init__(self, address: Address, *, ring: int, inherit: bool) -> None:
         self._ring = ring
         self._inherit = inherit
-        self._lock = Lock()
+        self._lock = FreshLock()
         self._attached: dict[int, tuple[Ledger, ref[_Heir]]] = {}
+        self._crowd = _CROWD
         self._closed = False
         self._lost = 0  # of machines that are gone
         self._sender = Sender.of(address)
@@ -80,11 +82,20 @@ class Feed:
             return list(self._attached.values())
 
     def add(self, machine: Machine) -> None:
-        """Send what a machine does, too; twice is as good as once."""
+        """Send what a machine does, too; twice is as good as once.
+
+        Raises:
+            TypeError: for what is no `Machine`.
+
+        """
+        if not isinstance(machine, Machine):
+            msg = f"a Machine can be sent, in its own process, not {machine!r}"
+            raise TypeError(msg)
         with self._lock:
             if self._closed:
                 return
-            self._forget_gone()
+            if len(self._attached) >= self._crowd:
+                self._forget_gone()
             ledger, new = self._sender.tap(machine, self._ring)
             if ledger.number in self._attached:
                 self._sender.untap(ledger)
@@ -92,14 +103,18 @@ class Feed:
             heir = _Heir(self)
             self._attached[ledger.number] = (ledger, ref(heir))
         # Outside of the lock, for the machine may run what waits.
+        self._sender.begin()
         if new:
             keeper = Keeper()
             ledger.keeper = ref(keeper)
             keeper.bind(machine, ledger.tap)
+            if machine.is_disposed:  # too early for the tap to be told
+                ledger.tap.end("disposed")
         if self._inherit:
             heir.bind(machine)
             for child in machine.children:
-                self.add(child)  # type: ignore[arg-type]  # every machine is a Machine
+                if isinstance(child, Machine):
+                    self.add(child)
 
     def _forget_gone(self) -> None:
         """Drop what belongs to machines that are over and have been sent."""
@@ -107,6 +122,7 @@ class Feed:
             if ledger.tap.over and not ledger.tap.ring:
                 self._lost += ledger.dropped
                 del self._attached[number]
+        self._crowd = max(_CROWD, 2 * len(self._attached))  # so looking costs each a little
 
     def flush(self, timeout: float = 1.0) -> bool:
         """Wait until all that has happened so far has been sent.
@@ -197,7 +213,7 @@ class FeedTracer(Tracer):
 
 
 def _feed(address: str, ring: int, *, inherit: bool) -> Feed:
-    if ring < 1:
+    if not isinstance(ring, int) or ring < 1:
         msg = f"ring must be at least 1, not {ring!r}"
         raise ValueError(msg)
     return Feed(Address.parse(address), ring=ring, inherit=inherit)
@@ -220,6 +236,7 @@ def attach(machine: Machine, address: str, *, inherit: bool = True, ring: int = 
         The feed, to close it.
 
     Raises:
+        TypeError: for what is no `Machine`.
         ValueError: if the address is malformed.
 
     Example:
@@ -231,7 +248,11 @@ def attach(machine: Machine, address: str, *, inherit: bool = True, ring: int = 
 
     """
     feed = _feed(address, ring, inherit=inherit)
-    feed.add(machine)
+    try:
+        feed.add(machine)
+    except BaseException:
+        feed.close(0)
+        raise
     return feed
 
 

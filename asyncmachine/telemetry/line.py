@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["Line"]
 
 _SEND_BUFFER: Final = 1 << 20  # bytes: a stopped receiver shall not be fed for minutes
+# A program that has its own way with SIGPIPE shall not be ended by who hangs up here.
+_QUIETLY: Final[int] = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 class Line:
@@ -40,7 +42,7 @@ class Line:
     def ring(self) -> None:
         """End the wait of the thread, or the next one; never blocks."""
         try:
-            self._bell.send(b"\0")
+            self._bell.send(b"\0", _QUIETLY)
         except OSError:  # rung often enough, or over
             pass
 
@@ -56,14 +58,13 @@ class Line:
 
         """
         sock = socket.create_connection(address, patience)
-        if sock.getsockname() == sock.getpeername():  # pragma: no cover - TCP can do that
+        try:
+            _make_ready(sock)
+            self._selector.register(sock, EVENT_READ)
+        except BaseException:  # it has hung up already, say
             sock.close()
-            raise ConnectionRefusedError("nobody listens but this connection itself")
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+            raise
         self._sock = sock
-        self._selector.register(sock, EVENT_READ)
 
     def wait(self, timeout: float | None) -> None:
         """Wait so many seconds, or until the bell rings.
@@ -85,7 +86,7 @@ class Line:
         """Send what there is room for, and give how many bytes that were."""
         assert self._sock is not None
         try:
-            return self._sock.send(frame)
+            return self._sock.send(frame, _QUIETLY)
         except BlockingIOError:
             return 0
 
@@ -118,3 +119,11 @@ class Line:
         if self._sock is not None:
             self._sock.close()
             self._sock = None
+
+
+def _make_ready(sock: socket.socket) -> None:
+    if sock.getsockname() == sock.getpeername():  # pragma: no cover - TCP can do that
+        raise ConnectionRefusedError("nobody listens but this connection itself")
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)

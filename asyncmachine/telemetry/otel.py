@@ -9,7 +9,6 @@ Assumes that single operations on dictionaries and deques are atomic.
 from __future__ import annotations
 
 from collections import deque
-from threading import Lock
 from typing import TYPE_CHECKING, Final
 from weakref import ref
 
@@ -21,6 +20,7 @@ except ImportError as error:  # pragma: no cover - the tests need it
 
 from asyncmachine.machine import Machine
 from asyncmachine.telemetry.causes import Kit
+from asyncmachine.telemetry.locking import FreshLock
 from asyncmachine.telemetry.outlines import Outlines, chooser
 from asyncmachine.telemetry.propagation import (
     Contexts,
@@ -42,7 +42,7 @@ __all__ = ["OtelTracer"]
 
 # What the tracers of the program know, for mutations that leave the process.
 _KNOWN: Final[list[ref[OtelTracer]]] = []
-_GUARD: Final = Lock()
+_GUARD: Final = FreshLock()
 
 
 class OtelTracer(Tracer):

@@ -50,6 +50,7 @@ class Ledger:
 
     Attributes:
         tap: the tap.
+        key: identifies its machine while that is there.
         number: its number, the same on all connections of the process.
         ticks: the clocks after all that has been packed; ``None`` if they are not known.
         expected: the number of the next transition.
@@ -68,6 +69,7 @@ class Ledger:
         "expected",
         "introduced",
         "keeper",
+        "key",
         "number",
         "tap",
         "ticks",
@@ -77,9 +79,10 @@ class Ledger:
         "warned",
     )
 
-    def __init__(self, tap: Tap, number: int) -> None:
+    def __init__(self, tap: Tap, key: int) -> None:
         self.tap = tap
-        self.number = number
+        self.key = key
+        self.number = tap.number
         self.ticks: list[int] | None = None
         self.expected = 1
         self.dropped = self.untold = 0
@@ -109,6 +112,7 @@ class Ledger:
     def reborn(self) -> None:  # pragma: no cover - in a forked child
         """Begin anew in a forked child: what has not been sent is the parent's."""
         self.tap.ring.clear()
+        self.tap.rest.idle = True
         self.ticks = self.tap.start = None
         self.expected = 0  # whatever comes next
         self.dropped = self.untold = 0

@@ -11,7 +11,6 @@ Guarantees:
 from __future__ import annotations
 
 from contextlib import suppress
-from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +24,7 @@ from asyncmachine.logs import log_exception
 from asyncmachine.machine import Machine
 from asyncmachine.telemetry.counting import BUCKETS, Counter, bounds_of
 from asyncmachine.telemetry.families import Families, empty_families
+from asyncmachine.telemetry.locking import FreshLock
 from asyncmachine.telemetry.sources import (
     MachineSource,
     NetworkLike,
@@ -104,7 +104,7 @@ class MachineCollector:
         self._handlers = handlers
         self._inherit = inherit
         self._linger = linger
-        self._lock = Lock()  # guards what follows
+        self._lock = FreshLock()  # guards what follows
         self._sources: dict[tuple[str, str], Source] = {}  # by label and name
         self._things: dict[int, Source] = {}  # by what they are the source of
         self._ended: dict[Source, None] = {}  # those that are known to have ended

@@ -213,7 +213,7 @@ def _machines_variable(kind: Kind) -> Data:
     """Which machines of a kind are shown: all of them, unless somebody chooses."""
     if kind.ids:
         which = f'{_P}states{{machine=~"{_quoted(kind.ids)}"}}'
-        every = kind.ids
+        every = _quoted(kind.ids)  # Grafana puts it between the quotes as it is
     else:
         first = kind.states[0] if kind.states else ""
         which = f'{_P}state_active{{state="{_quoted(first)}"}}'
@@ -240,4 +240,4 @@ def _machines_variable(kind: Kind) -> Data:
 
 
 def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

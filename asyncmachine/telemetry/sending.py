@@ -2,8 +2,8 @@
 
 Guarantees:
 
-- A machine never waits for a sender: taps append to bounded rings and, only while the
-  sender is asleep, ring a bell that never blocks.
+- A machine never waits for a sender: taps append to bounded rings and, once after a ring
+  was emptied, note that and, if the sender is asleep, ring a bell; neither blocks.
 - A receiver that is slow, stopped or gone costs nothing but what the rings hold. What
   falls out of them is counted, and told as soon as there is somebody to tell.
 - After a lost connection it dials again by itself, waiting longer each time up to a few
@@ -13,8 +13,9 @@ Guarantees:
   machine changes in it.
 
 Assumes that an attribute set by one thread and an entry appended by another are seen in
-order: the sender says that it is asleep *before* it looks into the rings, a tap appends
-*before* it looks whether the sender is asleep.
+order: the sender says that a ring is idle *before* it looks into it, a tap appends *before*
+it looks whether its ring is idle; and the sender says that it is asleep *before* it looks
+what was noted, a tap makes its note *before* it looks whether the sender is asleep.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import os
 import socket
 import sys
 import time
+from collections import deque
 from itertools import count
 from threading import Event, RLock, Thread
 from typing import TYPE_CHECKING, Final
@@ -90,7 +92,9 @@ class Sender:
         self.process = uuid4().hex[:16]
         self._users = 0
         self._lock = RLock()  # guards users, ledgers, flushes, the start of the thread
-        self._ledgers: dict[int, Ledger] = {}  # by the id of the machine
+        self._ledgers: dict[int, Ledger] = {}  # by number
+        self._numbers: dict[int, int] = {}  # by the id of the machine: those there are now
+        self._noted: deque[int] = deque()  # numbers of what there is something of
         self._flushes: list[Event] = []
         self._thread: Thread | None = None
         self._closing: float | None = None  # when to be done, by monotonic time
@@ -120,17 +124,19 @@ class Sender:
         self.close(timeout)
 
     def tap(self, machine: Machine, size: int) -> tuple[Ledger, bool]:
-        """Give the ledger of a machine, and whether its tap is a new one; `untap` it once."""
+        """Give the ledger of a machine, and whether its tap is a new one.
+
+        Then `begin`; and `untap` it once.
+        """
         with self._lock:
-            ledger = self._ledgers.get(id(machine))
+            key = id(machine)
+            ledger = self._ledgers.get(self._numbers.get(key, 0))
             if ledger is not None and ledger.tap.machine is machine and not ledger.tap.over:
                 ledger.users += 1
                 return ledger, False
-            ledger = Ledger(Tap(machine, self, size), next(_numbers))
-            if id(machine) in self._ledgers:  # of another one, which had the same id
-                self._ledgers[-ledger.number] = self._ledgers.pop(id(machine))
-            self._ledgers[id(machine)] = ledger
-            self._start()
+            ledger = Ledger(Tap(machine, self, size, next(_numbers)), key)
+            self._ledgers[ledger.number] = ledger
+            self._numbers[key] = ledger.number
         return ledger, True
 
     def untap(self, ledger: Ledger) -> None:
@@ -145,17 +151,32 @@ class Sender:
             keeper.unbind()
         ledger.tap.end("detached")
 
-    def _start(self) -> None:
-        if self._thread is None and self._closing is None:
+    def begin(self) -> None:
+        """Start the thread, unless it runs or is to end; what is in the way is logged."""
+        with self._lock:
+            if self._thread is not None or self._closing is not None:
+                return
             self._thread = Thread(target=self._run, name=f"feed to {self.address}", daemon=True)
-            self._thread.start()
+            try:
+                self._thread.start()
+            except RuntimeError as error:  # the next machine that is attached tries again
+                self._thread = None
+                fault = error
+            else:
+                return
+        self._complain("the feed to %s can not begin: %s", fault)
+
+    def note(self, number: int) -> None:
+        """Take note that there is something of a tap; never blocks."""
+        self._noted.append(number)
+        if self.asleep:
+            self.wake()
 
     def wake(self) -> None:
-        """Have it look into the rings; never blocks."""
+        """Have it look what was noted; never blocks."""
         self.asleep = False
         if self._thread is None:  # a forked child
-            with self._lock:
-                self._start()
+            self.begin()
         self._line.ring()
 
     def flush(self, timeout: float) -> bool:
@@ -187,6 +208,7 @@ class Sender:
         self.process = uuid4().hex[:16]
         self._thread = None
         self._flushes = []
+        self._noted = deque()
         self._line.close()
         self._line = Line()
         for ledger in self._ledgers.values():
@@ -228,7 +250,7 @@ class Sender:
             self._rest(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    def _complain(self, message: str, error: OSError) -> None:
+    def _complain(self, message: str, error: Exception) -> None:
         """Log that nothing can be sent, once until something can be."""
         if not self._complained and self._closing is None:
             self._complained = True
@@ -266,6 +288,7 @@ class Sender:
         packer = Packer()
         self._greet()
         self.connected.set()
+        self._noted.extend(ledger.number for ledger in self._known())
         while True:
             self.asleep = True
             if not self._has_work():
@@ -276,6 +299,8 @@ class Sender:
             closing = self._closing
             with self._lock:
                 flushes, self._flushes = self._flushes, []
+            if flushes or closing is not None:  # an interrupt may have kept one from a note
+                self._noted.extend(ledger.number for ledger in self._known())
             try:
                 self._send_all(packer)
             except BaseException:
@@ -303,31 +328,33 @@ class Sender:
         self._push(encode([(HELLO, body)]))
 
     def _has_work(self) -> bool:
-        if self._closing is not None or self._flushes:
-            return True
-        known = self._known()
-        for ledger in known:
-            tap = ledger.tap
-            if tap.ring or tap.over or (tap.start is not None and not ledger.introduced):
-                return True
-        for ledger in known:  # it has caught up: another episode would be a new one
-            ledger.warned = False
-        return False
+        return bool(self._noted) or self._closing is not None or bool(self._flushes)
+
+    def _take_noted(self) -> list[Ledger]:
+        """Give those of which there is something; nothing comes of others."""
+        noted = self._noted
+        numbers = dict.fromkeys(noted.popleft() for _ in range(len(noted)))
+        ledgers = self._ledgers
+        return [ledgers[number] for number in numbers if number in ledgers]
 
     def _send_all(self, packer: Packer) -> None:
         """Send what is in the rings now."""
         left: list[Ledger] = []
         packed = 0
-        for ledger in self._known():
+        for ledger in self._take_noted():
+            if ledger.number not in self._ledgers:  # forgotten while this one waited
+                continue
             tap = ledger.tap
             ring = tap.ring
+            tap.rest.idle = True
+            missed = ledger.dropped
             over = tap.over  # looked at first: nothing comes after it
             size = len(ring)
             if ledger.ticks is None:
                 ledger.ticks = None if tap.start is None else tap.start.copy()
             if not ledger.introduced and (size or over or ledger.ticks is not None):
                 packer.introduce(ledger)
-            take = ring.popleft  # nobody else takes, so it never gets shorter
+            take = ring.popleft
             while size:
                 part = min(size, _MOST_ROWS - packed)
                 packer.pack(ledger, [take() for _ in range(part)])
@@ -336,6 +363,9 @@ class Sender:
                 if packed >= _MOST_ROWS:
                     self._send(packer.take())
                     packed = 0
+                    size = min(size, len(ring))  # while it waited, the oldest may have gone
+            if not ring and ledger.dropped == missed:  # another episode would be a new one
+                ledger.warned = False
             if over:
                 packer.leave(ledger)
                 left.append(ledger)
@@ -346,8 +376,9 @@ class Sender:
 
     def _drop(self, ledger: Ledger) -> None:
         with self._lock:
-            for key in [key for key, each in self._ledgers.items() if each is ledger]:
-                del self._ledgers[key]
+            self._ledgers.pop(ledger.number, None)
+            if self._numbers.get(ledger.key) == ledger.number:
+                del self._numbers[ledger.key]
 
     def _send(self, packets: Packets) -> None:
         """Send packets in frames; what can not be sent is counted as dropped."""
@@ -377,12 +408,11 @@ class Sender:
 
     def _miss(self, packets: Packets) -> None:
         """Count what is in packets that nobody gets."""
-        ledgers = {ledger.number: ledger for ledger in self._known()}
         for tag, body in packets:
             if tag not in (RUN, ROWS, DROP):
                 continue
             number, count, *rest = body
-            ledger = ledgers.get(number)  # type: ignore[call-overload]
+            ledger = self._ledgers.get(number)  # type: ignore[call-overload]
             if ledger is None:
                 continue
             if tag == DROP:
@@ -410,19 +440,29 @@ class Sender:
 
     def _trim(self) -> None:
         """Keep the newest in all rings together, while nobody takes them."""
-        known = self._known()
         if not self.connected.is_set():
+            self._noted.clear()  # who connects looks at all of them
+        else:  # each that is still there once
+            self._noted.extend(ledger.number for ledger in self._take_noted())
+        for ledger in self._known():
+            if ledger.tap.over and not ledger.tap.ring and not ledger.introduced:
+                self._drop(ledger)  # it came and went while nobody looked
+        known = self._known()
+        if sum(len(ledger.tap.ring) for ledger in known) > MOST_KEPT:
+            share = MOST_KEPT // len(known)
             for ledger in known:
-                if ledger.tap.over and not ledger.tap.ring:
-                    self._drop(ledger)  # it came and went while nobody looked
-            known = self._known()
-        if sum(len(ledger.tap.ring) for ledger in known) <= MOST_KEPT:
-            return
-        share = MOST_KEPT // len(known)
-        for ledger in known:
-            ring = ledger.tap.ring
-            for _ in range(len(ring) - share):
-                ring.popleft()
+                _cut(ledger, share or int(ledger.introduced or not ledger.tap.over))
+
+
+def _cut(ledger: Ledger, most: int) -> None:
+    """Leave so many in a ring; who sends the next one finds out how many are missing."""
+    ring = ledger.tap.ring
+    newest = 0
+    for _ in range(len(ring) - most):
+        newest = ring.popleft()[0]
+    if newest and ledger.tap.over and not ring:  # there is no next one
+        ledger.dropped += newest + 1 - ledger.expected
+        ledger.expected = newest + 1
 
 
 # All senders of the process ---------------------------------------------------------------

@@ -27,16 +27,23 @@ if TYPE_CHECKING:
     from asyncmachine.schema import Schema
     from asyncmachine.transition import Mutation, Transition
 
-__all__ = ["Details", "Entry", "Keeper", "Sketch", "Tap", "Wakeable"]
+__all__ = ["Details", "Entry", "Keeper", "Notable", "Sketch", "Tap"]
 
 
-class Wakeable(Protocol):
+class Notable(Protocol):
     """Who empties the rings."""
 
-    asleep: bool
+    def note(self, number: int) -> None:
+        """Take note that there is something of a tap; never blocks."""
 
-    def wake(self) -> None:
-        """End its sleep; never blocks."""
+
+class Idle:
+    """Whether the next entry of a ring has to be noted, for nobody is to look otherwise."""
+
+    __slots__ = ("idle",)
+
+    def __init__(self) -> None:
+        self.idle = True
 
 
 class Details(NamedTuple):
@@ -119,8 +126,11 @@ class Tap(Tracer):
         machine: the machine.
         sender: who empties the ring.
         size: how many transitions the ring holds.
+        number: its number there.
 
     Attributes:
+        number: as given.
+        rest: to be set ``idle`` before somebody looks into the ring.
         ring: what has not been sent yet.
         machine_id: id of the machine.
         parent: id of its parent, or an empty text.
@@ -133,7 +143,9 @@ class Tap(Tracer):
 
     wants_ids = True
 
-    def __init__(self, machine: Machine, sender: Wakeable, size: int) -> None:
+    def __init__(self, machine: Machine, sender: Notable, size: int, number: int) -> None:
+        self.number = number
+        self.rest = Idle()
         self.machine_id = machine.id
         self.parent = machine.parent.id if machine.parent is not None else ""
         self.tags = tuple(machine.tags)
@@ -147,7 +159,9 @@ class Tap(Tracer):
 
     def _make_hooks(self) -> None:
         """Make the hot hooks closures: what they need costs less than attributes."""
-        sender = self._sender
+        rest = self.rest
+        note_tap = self._sender.note
+        tap = self.number
         append = self.ring.append
         number = count(1).__next__
         calls: list[Transition | str | int] = []  # of the transition that is going on
@@ -158,8 +172,9 @@ class Tap(Tracer):
                 append(_detailed(number(), tx, calls))
             else:
                 append((number(), tx, tx.machine.queue_length, None))
-            if sender.asleep:
-                sender.wake()
+            if rest.idle:
+                rest.idle = False
+                note_tap(tap)
 
         def handler_start(tx: Transition, name: str) -> None:
             if not calls:
@@ -199,8 +214,7 @@ class Tap(Tracer):
         self._alarm()
 
     def _alarm(self) -> None:
-        if self._sender.asleep:
-            self._sender.wake()
+        self._sender.note(self.number)
 
 
 def _detailed(number: int, tx: Transition, calls: list[Transition | str | int]) -> Entry:

@@ -36,8 +36,8 @@ read by itself. FILE may have codes of strftime (%Y, %m, %d, %H, %M, %S), and {n
 number of the file; without {n} the second one gets -2 before its suffix, and so on. A file
 that is there already is never replaced unless --force is given.
 
-Dumps can be read while they are written, and after the power has failed: at most the last
-second is missing.
+Dumps can be read while they are written, and after the recorder was killed: at most the
+last second is missing. When the power fails, what the system had not written yet is, too.
 
 examples:
   am record
@@ -102,7 +102,13 @@ def _record(arguments: Namespace) -> int:
 
     limits = Limits(arguments.max_transitions, arguments.max_seconds, arguments.max_bytes)
     screen = _Screen()
+    hearing = _Hearing(screen)
     with Signals() as signals:
+        # First, for who can not listen shall not have touched a file.
+        try:
+            collector = Collector(hearing, arguments.listen)
+        except (ValueError, OSError) as error:
+            raise CommandError(f"can not listen at {arguments.listen}: {error}") from error
         try:
             recorder = Recorder(
                 _namer(arguments.output, force=arguments.force),
@@ -112,13 +118,10 @@ def _record(arguments: Namespace) -> int:
                 on_error=lambda _: signals.ring(),
             )
         except OSError as error:
+            hearing.begin(None)
+            collector.close()
             raise CommandError(f"can not write: {error}") from error
-        try:
-            collector = Collector(_Hearing(recorder, screen), arguments.listen)
-        except (ValueError, OSError) as error:
-            recorder.close()
-            Path(recorder.files[0]).unlink(missing_ok=True)
-            raise CommandError(f"can not listen at {arguments.listen}: {error}") from error
+        hearing.begin(recorder)
         screen.say(f"listening at {collector.address}")
         screen.watch(lambda: _status(recorder, collector))
         ended_by = signals.wait()
@@ -178,14 +181,23 @@ def _name(pattern: str, number: int) -> str:
 class _Hearing:
     """Records what comes, and tells who comes and goes."""
 
-    def __init__(self, recorder: Recorder, screen: _Screen) -> None:
-        self._recorder = recorder
+    def __init__(self, screen: _Screen) -> None:
+        self._recorder: Recorder | None = None
+        self._begun = Event()
         self._screen = screen
         self._processes: dict[str, str] = {}
+
+    def begin(self, recorder: Recorder | None) -> None:
+        """Record from now on what has come; nothing if there is no recorder."""
+        self._recorder = recorder
+        self._begun.set()
 
     def __call__(self, records: list[Record]) -> None:
         from asyncmachine.debugger.records import EndRecord, MachineRecord
 
+        self._begun.wait()
+        if self._recorder is None:
+            return
         self._recorder(records)
         for record in records:
             if isinstance(record, MachineRecord) and record.process not in self._processes:
@@ -206,7 +218,7 @@ class _Screen:
 
     def say(self, line: str) -> None:
         """Print a line."""
-        print(f"\r\033[K{line}" if sys.stdout.isatty() else line, flush=True)
+        _print(f"\r\033[K{line}" if sys.stdout.isatty() else line)
 
     def watch(self, status: Callable[[], str]) -> None:
         """Show how it stands, each second, on a terminal."""
@@ -216,11 +228,22 @@ class _Screen:
 
     def _show(self) -> None:
         while self._status is not None and not self._over.wait(1.0):
-            print(f"\r\033[K{self._status()}", end="", flush=True)
+            _print(f"\r\033[K{self._status()}", end="")
 
     def end(self) -> None:
         """Show it no more."""
         self._over.set()
+
+
+def _print(text: str, end: str = "\n") -> None:
+    try:
+        print(text, end=end, flush=True)
+    except OSError:  # nobody reads any more: no reason to end a recording
+        _print_nothing_more()
+
+
+def _print_nothing_more() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # flushed at exit
 
 
 def _show(path: str) -> int:
@@ -249,7 +272,7 @@ def _show(path: str) -> int:
                 print(f"cut short: {reader.left_over} bytes are no whole block")
     except (DumpError, OSError) as error:
         if isinstance(error, BrokenPipeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # flushed at exit
+            _print_nothing_more()
             return 0  # who reads has enough
         raise CommandError(str(error)) from error
     return 0

@@ -26,8 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             tracers.append(stack.enter_context(traces(args.otlp)))
         try:
             collector, port = stack.enter_context(metrics(args.host, args.port))
-        except OSError as error:
-            print(f"port {args.port} of {args.host}: {error.strerror}", file=sys.stderr)
+        except (OSError, OverflowError) as error:
+            print(f"port {args.port} of {args.host}: {error}", file=sys.stderr)
             return 1
         shop = Shop(args.workers, args.rate, args.seed, tracers)
         stack.enter_context(shop.machine)
@@ -59,10 +59,20 @@ def make_parser() -> argparse.ArgumentParser:
     add("--port", type=int, default=9464, help="port for the metrics, 0 picks one (%(default)s)")
     add("--otlp", metavar="URL", help="send traces there, like http://localhost:4318/v1/traces")
     add("--workers", type=int, default=4, metavar="N", help="how many (default: %(default)s)")
-    add("--rate", type=float, default=12.0, metavar="N", help="orders a second (%(default)s)")
+    add("--rate", type=_rate, default=12.0, metavar="N", help="orders a second (%(default)s)")
     add("--seed", type=int, default=1, metavar="N", help="of all chance (default: %(default)s)")
     add("--duration", type=float, metavar="SECONDS", help="how long (default: until Ctrl-C)")
     return parser
+
+
+def _rate(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 1e6:
+        raise ValueError
+    return number
+
+
+_rate.__name__ = "number above 0"  # as argparse calls it in an error
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import resource
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -95,6 +96,48 @@ def test_what_comes_byte_by_byte_is_put_together() -> None:
         assert receiver.collector.wait_idle(PATIENCE)
 
 
+def test_a_process_that_dials_again_has_lost_its_former_connection_before() -> None:
+    with Receiver() as receiver, dial(receiver.address) as former, dial(receiver.address) as new:
+        former.sendall(packets.encode(list(GOOD)))
+        receiver.wait_for(lambda _: receiver.transitions())
+        new.sendall(packets.encode(list(GOOD)))
+        receiver.wait_for(lambda _: len(receiver.transitions()) == 2)
+        assert is_closed(former)
+        assert receiver.collector.senders == 1
+    receiver.wait_for(lambda heard: sum(each == EndRecord("p", "lost") for each in heard) == 2)
+    kinds = [type(each).__name__ for each in receiver.records]
+    assert kinds == 2 * ["MachineRecord", "ClockRecord", "TransitionRecord", "EndRecord"]
+
+
+def test_what_is_left_of_a_former_connection_is_told_first() -> None:
+    runs = 3000
+    entered, go_on = threading.Event(), threading.Event()
+    heard: list[Record] = []
+
+    def sink(records: list[Record]) -> None:
+        entered.set()
+        assert go_on.wait(PATIENCE)
+        heard.extend(records)
+
+    with (
+        Collector(sink) as collector,
+        dial(collector.address) as former,
+        dial(collector.address) as new,
+    ):
+        former.sendall(packets.encode(list(GOOD)))
+        assert entered.wait(PATIENCE)
+        for _ in range(runs):
+            former.sendall(packets.encode([(packets.RUN, (1, 1, [0, 5, 100, 10, 0] * 20))]))
+        new.sendall(packets.encode([*GOOD, (packets.FAREWELL, ())]))
+        new.close()
+        go_on.set()
+        assert collector.wait_idle(PATIENCE)
+    assert collector.received == 1 + 20 * runs + 1
+    assert heard[-1] == EndRecord("p", "closed")
+    assert heard[-5] == EndRecord("p", "lost")
+    assert sum(isinstance(each, EndRecord) for each in heard) == 2
+
+
 def test_tags_and_fields_of_later_versions_are_passed_over() -> None:
     more = (packets.RUN, (1, 1, [0, 5, 100, 10, 0], "more", [1]))
     records = Assembler().take(packets.encode([HELLO, (77, {"a": 1}), MACHINE, PLAN, more])[4:])
@@ -134,6 +177,21 @@ def test_a_sink_that_fails_is_logged_and_hears_on(caplog: pytest.LogCaptureFixtu
             sock.sendall(packets.encode(list(part)))
         assert both.wait(PATIENCE)
     assert caplog.text.count("has failed") >= 2
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="there is no /proc/net/tcp")
+def test_senders_that_say_nothing_are_asked_by_the_system_whether_they_are_there() -> None:
+    with Receiver() as receiver, dial(receiver.address) as sock:
+        sock.sendall(packets.encode(list(GOOD)))
+        receiver.wait_for(lambda _: receiver.transitions())
+        _, port = Address.parse(receiver.address)
+        connections = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+        (timer,) = [
+            timer
+            for _, local, _, state, _, timer, *_ in connections[1:]
+            if local.endswith(f":{port:04X}") and state == "01"  # established
+        ]
+        assert timer.startswith("02:")  # which keeps alive
 
 
 def test_more_senders_than_allowed_are_closed() -> None:

@@ -10,9 +10,10 @@ from zlib import crc32
 
 import pytest
 import zstandard
+from msgspec.structs import replace
 
 from asyncmachine import Machine, State
-from asyncmachine.debugger.dumps import BLOCK, DumpError, DumpReader, DumpWriter
+from asyncmachine.debugger.dumps import BLOCK, Damage, DumpError, DumpReader, DumpWriter
 from asyncmachine.debugger.recorder import Limits, Recorder
 from asyncmachine.debugger.records import (
     ClockRecord,
@@ -120,11 +121,54 @@ def test_with_any_byte_damaged_the_rest_is_read(tmp_path: Path, records: list[Re
         got, reader = read(path)
         assert got[: 10 * block] == some[: 10 * block]
         assert reader.damages or reader.left_over
-        if inside >= 4:  # the length is whole
-            assert [damage.at for damage in reader.damages] == [ends[block]]
-            rest = some[10 * (block + 1) :]
-            told = [each for each in got[10 * block :] if each in rest]
-            assert told == rest or not rest
+        rest = some[10 * (block + 1) :]
+        if inside >= 4 or rest:  # the length is whole, or the next block tells where it ended
+            assert reader.damages == [
+                Damage(ends[block], ends[block + 1] - ends[block], "the checksum does not fit")
+            ]
+            assert reader.left_over == 0
+        told = [each for each in got[10 * block :] if each in rest]
+        assert told == rest
+
+
+def test_a_tail_of_zeros_is_left_over_and_no_damage(tmp_path: Path, records: list[Record]) -> None:
+    path = tmp_path / "x.amdump"
+    write(path, records)
+    with path.open("ab") as file:
+        file.write(bytes(3 << 20))  # what file systems leave when the power fails
+    got, reader = read(path)
+    assert got == records
+    assert (reader.damages, reader.left_over) == ([], 3 << 20)
+
+
+def test_what_comes_after_megabytes_of_damage_is_read(
+    tmp_path: Path, records: list[Record]
+) -> None:
+    path = tmp_path / "x.amdump"
+    (header, *_, last) = write(path, records)
+    blocks = path.read_bytes()[header:]
+    size = (5 << 20) // 2 + 1
+    with path.open("ab") as file:
+        file.write(b"\x00\x00\x00\x01" * (size // 4) + zstandard.FRAME_HEADER * 3 + blocks)
+    got, reader = read(path)
+    assert got[: len(records)] == records
+    assert [each for each in got if isinstance(each, TransitionRecord)] == 2 * [
+        each for each in records if isinstance(each, TransitionRecord)
+    ]
+    assert reader.damages[0].at == last
+    assert sum(each.size for each in reader.damages) == size // 4 * 4 + 12
+
+
+def test_small_sizes_all_over_a_damaged_tail_are_gone_through_quickly(
+    tmp_path: Path, records: list[Record]
+) -> None:
+    path = tmp_path / "x.amdump"
+    write(path, records)
+    with path.open("ab") as file:
+        file.write((b"\0\0\0\x01" + b"\1" * 5) * 200_000)
+    got, reader = read(path)
+    assert got == records
+    assert sum(each.size for each in reader.damages) + reader.left_over == 1_800_000
 
 
 def test_clocks_are_exact_again_after_a_damaged_block(
@@ -241,6 +285,36 @@ def test_a_file_is_full_by_size_or_age(
         assert limits.room(writer) == 0
         assert Limits().room(writer) is None
         assert Limits(transitions=1).room(writer) == 0
+
+
+@pytest.mark.parametrize("limits", [Limits(size=1), Limits(seconds=1e-9)])
+def test_a_limit_that_is_reached_at_once_makes_no_files_without_end(
+    tmp_path: Path, records: list[Record], limits: Limits
+) -> None:
+    def name_of(number: int) -> str:
+        if number > 10:
+            raise OSError("too many files")
+        return str(tmp_path / f"{number}.amdump")
+
+    recorder = Recorder(name_of, limits)
+    for at in range(0, 40, 10):
+        recorder(records[at : at + 10])
+    recorder.close()
+    assert recorder.error is None
+    got = [each for path in recorder.files for each in read(Path(path))[0]]
+    assert [each for each in got if isinstance(each, TransitionRecord)] == [
+        each for each in records[:40] if isinstance(each, TransitionRecord)
+    ]
+
+
+def test_what_a_file_begins_with_is_no_part_of_its_size(
+    tmp_path: Path, records: list[Record]
+) -> None:
+    machines = [each for each in records if isinstance(each, MachineRecord)]
+    start: list[Record] = [replace(machines[0], key=f"{Random(n).random()}") for n in range(100)]
+    with DumpWriter(tmp_path / "x.amdump", start=start) as writer:
+        assert writer.size == writer.start_size > 500
+        assert Limits(size=500).room(writer) is None
 
 
 def test_the_recording_ends_with_an_error_when_there_is_no_room(

@@ -76,6 +76,21 @@ def test_a_port_that_is_taken_is_named() -> None:
     assert f"port {port} of 127.0.0.1" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--port", 99999), "port 99999 of 127.0.0.1: "),
+        (("--rate", 0), "invalid number above 0 value: '0'"),
+        (("--rate", "nan"), "invalid number above 0 value: 'nan'"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_told(options: tuple[object, ...], message: str) -> None:
+    done = run("monitoring", *options)
+    assert done.returncode in (1, 2)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_every_file_that_docker_mounts_is_there() -> None:
     text = (FOLDER / "compose.yaml").read_text(encoding="utf-8")
     mounts = re.findall(r"- (\.\S*?):(/\S+?):ro", text)

@@ -85,6 +85,20 @@ def test_an_error_that_is_reported_counts_as_one_and_one_of_a_handler_not_twice(
     assert counter.read().errors() == 3
 
 
+def test_an_error_that_is_reported_counts_whatever_becomes_of_the_report() -> None:
+    def refuse(event: Event) -> bool:
+        if event.args.get("fail"):
+            raise ValueError("as asked")
+        return False
+
+    machine, counter = _counted(handlers={"Exception_enter": refuse})
+
+    assert machine.add_error("refused") == Result.CANCELED
+    assert counter.read().errors() == 1
+    assert machine.add_error("refused", fail=True) == Result.CANCELED
+    assert counter.read().errors() == 3  # and one in the handler
+
+
 def test_an_error_that_is_raised_counts_too() -> None:
     machine, counter = _counted(handlers=Handlers(), catch_errors=False)
 

@@ -16,6 +16,7 @@ from random import Random
 import pytest
 
 from asyncmachine import Event, LogLevel, Machine, Result, Schema, State, Tracer, Transition
+from asyncmachine.debugger.collector import Collector
 from asyncmachine.debugger.records import (
     CauseRecord,
     ClockRecord,
@@ -23,10 +24,12 @@ from asyncmachine.debugger.records import (
     DroppedRecord,
     EndRecord,
     MachineRecord,
+    Record,
     StepRecord,
 )
 from asyncmachine.telemetry.addresses import Address
 from asyncmachine.telemetry.feed import Feed, FeedTracer, attach, tracer_from_environment
+from asyncmachine.telemetry.packing import Ledger
 from tests.oracle import Request
 from tests.races import PATIENCE, switching_often, together
 from tests.telemetry.feeding import Receiver, first_clock, replay
@@ -417,6 +420,35 @@ def test_many_machines_in_many_threads_are_told_to_the_last(receiver: Receiver) 
             assert clocks == {"Foo": 119, "Bar": 120, "Exception": 0}
 
 
+def test_many_thousand_machines_are_attached_one_by_one() -> None:
+    schema = Schema({"Foo": State()})
+    tracer = FeedTracer(NOBODY, inherit=False)
+    # If each looked at all others, it would take minutes.
+    machines = [Machine(schema, id=f"m{n}", tracers=[tracer]) for n in range(14_000)]
+    for each in machines[::2]:
+        each.dispose()
+    Machine(schema, id="last", tracers=[tracer])
+    tracer.feed.close(0)
+    assert machines[1].tracers == (tracer,)
+
+
+def test_what_a_machine_does_alone_is_sent_without_anybody_asking(receiver: Receiver) -> None:
+    machines = [Machine({"Foo": State(multi=True)}, id=f"m{n}") for n in range(20)]
+    feeds = [attach(each, receiver.address) for each in machines]
+    assert feeds[0].wait_connected(PATIENCE)
+    with switching_often():
+        for count in range(1, 40):
+            together(*(lambda each=each: each.add("Foo") for each in machines[:: count % 4 + 1]))
+            receiver.wait_for(
+                lambda _: (
+                    len(receiver.transitions())
+                    == sum((each.tick("Foo") + 1) // 2 for each in machines)
+                )
+            )
+    for feed in feeds:
+        feed.close()
+
+
 def test_a_late_handler_is_told_with_the_time_that_it_had(receiver: Receiver) -> None:
     released = threading.Event()
     machine = Machine(
@@ -505,6 +537,93 @@ def test_all_rings_together_keep_so_many(monkeypatch: pytest.MonkeyPatch) -> Non
         assert receiver.dropped == 80
 
 
+def test_a_ring_that_is_cut_down_while_it_is_sent_does_not_end_the_feed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("asyncmachine.telemetry.sending.MOST_KEPT", 6000)
+
+    def fail(_: Event) -> None:
+        raise LookupError("x" * 5000)
+
+    quiet = Machine({"Foo": State()}, id="quiet", handlers={"Foo_state": fail})
+    busy = [Machine({"Foo": State(multi=True)}, id=f"busy {n}") for n in range(4)]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    feed = attach(quiet, address)
+    for _ in range(2500):
+        quiet.add("Foo")  # which is far more than the connection holds
+    for each in busy:
+        feed.add(each)
+    made = 2 * 2500 + 2 + 4 * 1500
+    entered, go_on = threading.Event(), threading.Event()
+    heard: list[Record] = []
+
+    def sink(records: list[Record]) -> None:
+        entered.set()
+        assert go_on.wait(PATIENCE)
+        heard.extend(records)
+
+    with Collector(sink, address) as collector:
+        assert entered.wait(PATIENCE)
+        for each in busy:
+            for _ in range(1500):
+                each.add("Foo")
+        cut = threading.Event()
+        while feed.dropped < 100:  # it looks after the rings each second
+            assert not cut.wait(0.05)
+        go_on.set()
+        assert feed.flush(PATIENCE)
+        quiet.add("Foo")
+        feed.close(PATIENCE)
+        assert collector.wait_idle(PATIENCE)
+        assert collector.received + collector.dropped == made
+    assert collector.dropped == feed.dropped
+    assert heard[-1] == EndRecord(heard[0].process, "closed")  # type: ignore[union-attr]
+
+
+def test_machines_that_come_and_go_while_the_receiver_hangs_are_forgotten_and_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("asyncmachine.telemetry.sending.MOST_KEPT", 40)
+    machine = Machine({"Foo": State(multi=True)}, id="m")
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        feed = attach(machine, f"127.0.0.1:{hanging.getsockname()[1]}")
+        while feed.flush(0.5):
+            for _ in range(50_000):
+                machine.add("Foo")
+        before = feed.dropped
+        for _ in range(500):
+            with Machine({"Foo": State()}) as short:
+                feed.add(short)
+                short.add("Foo")
+        pause = threading.Event()
+        while sum(isinstance(each, Ledger) for each in gc.get_objects()) > 100:
+            assert not pause.wait(0.2)
+            for _ in range(70):  # it looks who is gone when there is a crowd
+                feed.add(Machine({"Foo": State()}))
+            gc.collect()
+        assert feed.dropped >= before + 500
+        feed.close(0)
+
+
+def test_a_feed_that_can_have_no_thread_begins_with_the_next_machine(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    machines = [Machine({"Foo": State()}, id=f"m{n}") for n in range(2)]
+    before = threading.stack_size(1 << 46)  # more than any machine has
+    try:
+        feed = attach(machines[0], receiver.address)
+    finally:
+        threading.stack_size(before)
+    assert f"the feed to {receiver.address} can not begin" in caplog.text
+    machines[0].add("Foo")
+    assert not feed.flush(0.05)
+    feed.add(machines[1])
+    feed.close(PATIENCE)
+    receiver.wait_for(lambda heard: isinstance(heard[-1], EndRecord) if heard else False)
+    assert len(receiver.transitions("m0")) == 1
+
+
 def test_closing_with_nobody_there_ends_at_once_and_leaves_no_thread() -> None:
     machine = Machine({"Foo": State()})
     feed = attach(machine, NOBODY)
@@ -546,7 +665,10 @@ def test_the_environment_asks_for_it(
 
 @pytest.mark.parametrize(
     "address",
-    ["", "localhost", "localhost:", ":6831", "::1:6831", "a b:1", "h:99999", "h:-1", "/:1"],
+    [
+        *("", "localhost", "localhost:", ":6831", "::1:6831", "a b:1", "h:99999", "h:-1", "/:1"),
+        *("a..b:1", "a\0b:1", "\udcff:1", f"{'a' * 70}:1", f"h:{'9' * 5000}"),
+    ],
 )
 def test_a_malformed_address_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="is no address"):
@@ -555,6 +677,27 @@ def test_a_malformed_address_is_refused(address: str) -> None:
         Address.parse(address)
 
 
-def test_a_ring_holds_something() -> None:
+@pytest.mark.parametrize("ring", [0, -1, 1.5, "many"])
+def test_a_ring_holds_something(ring: int) -> None:
     with pytest.raises(ValueError, match="ring must be at least 1"):
-        FeedTracer(NOBODY, ring=0)
+        FeedTracer(NOBODY, ring=ring)
+
+
+@pytest.mark.parametrize("what", [5, None, State()])
+def test_only_machines_are_sent(what: object) -> None:
+    with pytest.raises(TypeError, match="a Machine can be sent, in its own process, not "):
+        attach(what, NOBODY)  # type: ignore[arg-type]
+    assert not any(each.name.startswith("feed to") for each in threading.enumerate())
+
+
+def test_a_machine_that_is_disposed_already_is_told_as_such(receiver: Receiver) -> None:
+    machine = Machine({"Foo": State()}, id="gone")
+    machine.add("Foo")
+    machine.dispose()
+    with attach(machine, receiver.address) as feed:
+        assert feed.flush(PATIENCE)
+    receiver.wait_for(lambda heard: isinstance(heard[-1], EndRecord) if heard else False)
+    _, clock, gone, _ = receiver.records
+    assert isinstance(clock, ClockRecord)
+    assert isinstance(gone, DisposedRecord)
+    assert (clock.ticks, gone.reason) == ((1, 0), "disposed")

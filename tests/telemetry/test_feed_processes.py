@@ -10,7 +10,7 @@ import sys
 
 from asyncmachine import Machine, State
 from asyncmachine.debugger.records import ClockRecord, EndRecord, MachineRecord
-from asyncmachine.telemetry.feed import attach
+from asyncmachine.telemetry.feed import Feed, attach
 from tests.races import PATIENCE
 from tests.telemetry.feeding import Receiver, environment, line_of, program, replay
 
@@ -53,6 +53,47 @@ else:
 """
 
 
+FORKING_IN_A_CROWD = """
+import os, threading, warnings
+from asyncmachine import Machine, State, Tracer
+from asyncmachine.telemetry.feed import attach
+warnings.simplefilter("ignore", DeprecationWarning)
+def make(name):
+    machine = Machine({"Foo": State()}, id=name)
+    machine.add_tracer(Tracer())
+    return machine
+first = make("first")
+feed = attach(first, "127.0.0.1:9")
+machines = [make(f"m{n}") for n in range(40)]
+over = threading.Event()
+def attach_again():
+    while not over.is_set():
+        feed.add(first)
+threads = [threading.Thread(target=attach_again) for _ in range(3)]
+for each in threads:
+    each.start()
+for each in machines:
+    child = os.fork()
+    if not child:
+        feed.add(each)
+        each.add("Foo")
+        os._exit(0)
+    os.waitpid(child, 0)
+over.set()
+feed.close(0)
+"""
+
+
+def fill(machine: Machine, feed: Feed) -> int:
+    """Have a machine do more than the connection holds; give how much that was."""
+    made = 0
+    while not made or feed.flush(1.0):
+        for _ in range(50_000):
+            machine.add("Foo")
+        made += 50_000
+    return made
+
+
 def free_address() -> str:
     with socket.create_server(("127.0.0.1", 0)) as free:
         return f"127.0.0.1:{free.getsockname()[1]}"
@@ -86,14 +127,12 @@ def test_a_program_runs_as_ever_with_nobody_there_or_a_malformed_address() -> No
 
 def test_what_a_stopped_receiver_misses_is_counted() -> None:
     machine = Machine({"Foo": State(multi=True)}, id="m")
-    made = 400_000
     with program(COUNTING, "127.0.0.1:0") as receiver:
         feed = attach(machine, line_of(receiver), ring=1000)
         assert feed.wait_connected(PATIENCE)
         assert line_of(receiver) == "machine m"
         os.kill(receiver.pid, signal.SIGSTOP)
-        for _ in range(made):
-            machine.add("Foo")
+        made = fill(machine, feed)
         assert feed.dropped > 0
         os.kill(receiver.pid, signal.SIGCONT)
         assert feed.flush(PATIENCE)
@@ -112,8 +151,10 @@ def test_what_a_receiver_misses_that_dies_while_it_is_stopped_is_told_to_the_nex
         feed = attach(machine, address, ring=1000)
         assert line_of(first) == "machine m"
         os.kill(first.pid, signal.SIGSTOP)
-        for _ in range(400_000):
+        made = fill(machine, feed)
+        for _ in range(5000):  # of which the ring keeps a fifth
             machine.add("Foo")
+        made += 5000
         first.kill()
         first.wait(PATIENCE)
     with Receiver(address) as second:
@@ -122,7 +163,7 @@ def test_what_a_receiver_misses_that_dies_while_it_is_stopped_is_told_to_the_nex
         feed.close(PATIENCE)
         second.wait_for(lambda heard: isinstance(heard[-1], EndRecord))
         *_, (last, clocks) = replay(second.records, second.machine("m").key)
-        assert last.number == 400_001
+        assert last.number == made + 1
         assert clocks["Foo"] == machine.tick("Foo")
         assert 0 < second.dropped <= feed.dropped  # the first one was told of some
 
@@ -133,8 +174,7 @@ def test_closing_ends_in_time_while_the_receiver_is_stopped() -> None:
         feed = attach(machine, line_of(receiver))
         assert feed.wait_connected(PATIENCE)
         os.kill(receiver.pid, signal.SIGSTOP)
-        for _ in range(400_000):
-            machine.add("Foo")
+        fill(machine, feed)
         assert not feed.flush(0.05)
         feed.close(0.2)
         assert not feed.connected
@@ -182,3 +222,9 @@ def test_a_forked_child_dials_for_itself() -> None:
             parent, child = child, parent
         assert parent == [(n, 2 * n - 1) for n in range(1, 8)]
         assert child == [(7, 13)]
+
+
+def test_a_machine_of_a_forked_child_waits_for_no_thread_of_the_parent() -> None:
+    subprocess.run(
+        [sys.executable, "-c", FORKING_IN_A_CROWD], env=environment(), check=True, timeout=PATIENCE
+    )

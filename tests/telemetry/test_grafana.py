@@ -81,7 +81,14 @@ def test_a_kind_shows_its_machines() -> None:
     assert workers["definition"] == (
         r'label_values(asyncmachine_states{machine=~"worker-\\d+"}, machine)'
     )
-    assert (doors["allValue"], workers["allValue"]) == (None, r"worker-\d+")
+    # Grafana puts it into a string of PromQL as it is, so it is written as in one.
+    assert (doors["allValue"], workers["allValue"]) == (None, r"worker-\\d+")
+
+
+def test_ids_of_any_characters_are_asked_for() -> None:
+    (variable,) = kind_row(Kind("Odd", ("Foo",), re.escape('a "b"\n'))).variables
+    assert "\n" not in f"{variable['definition']}{variable['allValue']}"
+    assert variable["allValue"] == r"a\\ \"b\"\\\n"
 
 
 def test_a_row_has_a_state_timeline_and_a_heat_map() -> None:

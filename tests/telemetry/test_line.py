@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -8,6 +10,7 @@ import pytest
 
 from asyncmachine.telemetry.addresses import Address
 from asyncmachine.telemetry.line import Line
+from tests.telemetry.feeding import environment
 
 PATIENCE = 10.0  # seconds; only a failing test waits so long
 
@@ -104,6 +107,49 @@ def test_nobody_there_is_an_oserror_and_the_bell_still_works(line: Line) -> None
         line.dial(address, PATIENCE)
     line.ring()
     line.wait(None)
+
+
+DYING_OF_BROKEN_PIPES = """
+import signal, socket
+from asyncmachine.telemetry.addresses import Address
+from asyncmachine.telemetry.line import Line as Connection
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+with socket.create_server(("127.0.0.1", 0)) as server:
+    line = Connection()
+    line.dial(Address(*server.getsockname()), 10)
+    server.accept()[0].close()
+    for _ in range(1000):
+        try:
+            line.send(memoryview(b"x"))
+        except BrokenPipeError:
+            print("still here")
+            break
+"""
+
+
+def test_a_receiver_that_hangs_up_ends_no_program_that_dies_of_broken_pipes() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DYING_OF_BROKEN_PIPES],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "still here\n")
+
+
+def test_a_dial_that_fails_late_leaves_no_connection_open(receiver: socket.socket) -> None:
+    line = Line()
+    line.close()
+
+    with pytest.raises((ValueError, RuntimeError, OSError)):
+        line.dial(address_of(receiver), PATIENCE)
+
+    theirs, _ = receiver.accept()
+    theirs.settimeout(PATIENCE)
+    with theirs:
+        assert theirs.recv(10) == b""
 
 
 def test_who_rings_a_closed_line_is_not_heard(receiver: socket.socket) -> None:

@@ -219,6 +219,40 @@ def test_who_has_read_enough_of_a_dump_sees_no_error(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+def test_it_records_on_when_nobody_reads_what_it_prints(tmp_path: Path) -> None:
+    options = ("-o", "x.amdump", "--max-transitions", "100")
+    with recording(tmp_path, *options) as (recorder, address):
+        assert recorder.stdout is not None
+        recorder.stdout.close()
+        machine = Machine({"Foo": State(multi=True)}, id="m")
+        with attach(machine, address) as feed:
+            for _ in range(250):
+                machine.add("Foo")
+            assert feed.flush(PATIENCE)
+        pause = threading.Event()
+        while not (tmp_path / "x-3.amdump").exists():
+            assert recorder.poll() is None
+            pause.wait(0.02)
+        recorder.terminate()
+        assert recorder.stderr is not None
+        assert recorder.stderr.read() == ""
+        assert recorder.wait(PATIENCE) == 0
+    files = [read(tmp_path / f"x{n}.amdump") for n in ("", "-2", "-3")]
+    assert sum(isinstance(each, TransitionRecord) for file in files for each in file) == 250
+
+
+def test_who_can_not_listen_touches_no_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = tmp_path / "x.amdump"
+    there.write_text("precious")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert main(["record", "--force", "-o", str(there), "--listen", address]) == 2
+    assert "can not listen at" in capsys.readouterr().err
+    assert there.read_text() == "precious"
+
+
 def test_mistakes_are_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     there = tmp_path / "x.amdump"
     there.write_text("precious")
