@@ -9,6 +9,7 @@ Guarantees: of a call that ends and its deadline that passes, exactly one is fir
 
 from __future__ import annotations
 
+import os
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -76,6 +77,10 @@ class _Watchdog:
     """The watches, by time-out: those of one length are late in the order they began."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Watch nothing, on no thread yet."""
         self._bell = threading.Condition()  # guards _wakes_at and _thread
         self._lanes: dict[float, dict[Watch, None]] = {}
         self._wakes_at = 0.0
@@ -145,3 +150,7 @@ class _Watchdog:
 
 
 _watchdog: Final = _Watchdog()
+
+# A child made by fork() has no thread that watches, and none that was watched but the one.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_watchdog.begin)

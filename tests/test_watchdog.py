@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -420,6 +421,30 @@ def _sleeps_while(machine: Machine, thread: threading.Thread) -> int:
 def _sleeps(thread: threading.Thread) -> int:
     status = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
     return int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_process_has_a_watchdog_of_its_own() -> None:
+    code = """
+import os, signal, threading, warnings
+warnings.simplefilter("ignore")
+from asyncmachine import Machine, State
+def build(handler, timeout):
+    return Machine({"Foo": State()}, handlers={"Foo_state": handler}, handler_timeout=timeout)
+build(lambda event: None, 0.3).add("Foo")  # the parent's looks again after that time
+if os.fork() == 0:
+    signal.alarm(20)  # what hangs is killed
+    machine = build(lambda event: threading.Event().wait(), 0.5)
+    late = machine.when("Exception")
+    threading.Thread(target=machine.add, args=("Foo",), daemon=True).start()
+    late.wait()
+    os._exit(0)
+print(os.wait()[1])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=50
+    )
+    assert done.stdout.strip() == "0"
 
 
 def test_a_machine_that_raises_its_errors_goes_on_too() -> None:
