@@ -47,6 +47,7 @@ LAYERS: Final = (
     "schema",
     # what knows nothing of machines
     "threads",
+    "locking",
     "oneshot",
     "running",
     "moments",

@@ -315,8 +315,12 @@ class DumpReader:
         while True:
             at = self._file.tell()
             packed, fits = self._read_block(at)
+            following = None
             if not fits:
                 following = self._find_block(at + 1)
+                if following is not None:  # it may have been completed meanwhile
+                    packed, fits = self._read_block(at)
+            if not fits:
                 if following is None and not packed:
                     self.left_over = self._file.seek(0, os.SEEK_END) - at
                     self._file.seek(at)

@@ -70,6 +70,10 @@ class Filler:
         """Take note that all has come true."""
         for place in self._places.values():
             place.shelf.stored = place.shelf.seq
+        if self._claims:  # the places tell better
+            self._claims = {
+                track: seq for track, seq in self._claims.items() if track.id not in self._places
+            }
         self.saved.update(self._saving)
         self._saving.clear()
 
@@ -141,8 +145,9 @@ class Filler:
         if raw is None:
             return
         after = clocks_after(raw)
-        ticks: list[int | None] = [None] * len(place.shelf.names)
         source = raw[0]  # of an earlier machine of this id, if this one has not moved yet
+        self._make_places(place.shelf, source)  # its records may be yet to come, or dropped
+        ticks: list[int | None] = [None] * len(place.shelf.names)
         for name, tick in zip(source.names, after, strict=True):
             ticks[place.shelf.names.index(name)] = tick
         self._db.execute(
@@ -160,6 +165,7 @@ class Filler:
                 place = self._open(track, self._shelf(track))
             else:
                 self._check(place)
+                self._claims[place.fill.track] = place.shelf.stored
                 place = self._open(track, place.shelf, place.fill)
         return place
 
@@ -167,12 +173,7 @@ class Filler:
         """Lay out a track, after an earlier one whose rows are not in the file yet."""
         db = self._db
         names = shelf.names
-        new = [name for name in track.names if name not in names]
-        if new:
-            names += new
-            db.execute(
-                "UPDATE machines SET names = ? WHERE key = ?", (json.dumps(names), shelf.key)
-            )
+        self._make_places(shelf, track)
         layout = json.dumps(track.tracked)
         db.execute("INSERT OR IGNORE INTO layouts (names) VALUES (?)", (layout,))
         ((layout_key,),) = db.execute("SELECT key FROM layouts WHERE names = ?", (layout,))
@@ -189,6 +190,15 @@ class Filler:
         fill = Fill(track, layout_key, places, known, pack, sorted(gone))
         place = self._places[track.id] = _Place(shelf, fill)
         return place
+
+    def _make_places(self, shelf: Shelf, track: Track) -> None:
+        """See that each state of a track has a place."""
+        new = [name for name in track.names if name not in shelf.names]
+        if new:
+            shelf.names += new
+            self._db.execute(
+                "UPDATE machines SET names = ? WHERE key = ?", (json.dumps(shelf.names), shelf.key)
+            )
 
     def _shelf(self, track: Track) -> Shelf:
         db = self._db

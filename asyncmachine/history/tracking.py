@@ -8,7 +8,6 @@ Everything else is made from that tuple later, by whoever asks or writes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from threading import RLock
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Final
 from weakref import ref
@@ -16,6 +15,7 @@ from weakref import ref
 from asyncmachine.errors import UnknownStateError, described
 from asyncmachine.history.errors import HistoryError
 from asyncmachine.history.tracks import Choice, Note, Track, moved_in
+from asyncmachine.locking import FreshLock
 from asyncmachine.logs import format_args
 from asyncmachine.tracing import Tracer
 
@@ -52,7 +52,7 @@ class Bell:
     asleep = False
 
     def __init__(self) -> None:
-        self.joining = RLock()  # a finaliser may build a machine
+        self.joining = FreshLock()
 
     def wake(self) -> None:
         """Wake whoever looks after what was taken down."""
@@ -115,7 +115,7 @@ class Recorder(Tracer, ABC):
             UnknownStateError: if a state that shall be tracked is none of the machine's.
 
         """
-        with self._bell.joining:
+        with self._bell.joining.now:
             self._join(mach)
         if self._bell.asleep:
             self._bell.wake()
@@ -125,7 +125,9 @@ class Recorder(Tracer, ABC):
         track = self._tracks.get(key)
         if track is not None:
             if self not in mach.tracers:  # it was taken away for a while
-                track.mark(list(mach.time()))
+                raw = track.mark(list(mach.time()))
+                if any(raw[4]):  # else it may be about to be restored
+                    track.latest = raw
             return
         try:
             self._make_room(mach)

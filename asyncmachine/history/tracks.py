@@ -80,7 +80,8 @@ class Track:
         over: whether the machine has been disposed.
         started_ns: when the last transition began, which is told only once.
         activated_ns: wall time of the last activation of each state, 0 for none.
-        latest: the last one that moved a clock, kept or not, or ``None``.
+        latest: the last one that moved a clock, kept or not, or told that others did;
+            or ``None``.
         lost: why it is recorded no longer, if another history took over.
     """
 
@@ -174,12 +175,14 @@ class Track:
             raise UnknownStateError(state, self.tracked, f"the history of {self.id}")
         return at
 
-    def mark(self, ticks: list[int]) -> None:
-        """Take down clocks that no transition has told."""
+    def mark(self, ticks: list[int]) -> Raw:
+        """Take down clocks that no transition has told, and give what was taken down."""
         self.wall_ns = wall_ns = max(self.wall_ns, time_ns())
         number = self.count + 1
-        self.raws.append((self, number, None, None, ticks, wall_ns, 0, 0, None))
+        raw: Raw = (self, number, None, None, ticks, wall_ns, 0, 0, None)
+        self.raws.append(raw)
         self.count = number
+        return raw
 
 
 def _bits(schema: Schema, names: tuple[str, ...] | None, where: str) -> int:

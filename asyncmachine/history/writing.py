@@ -107,13 +107,24 @@ class Writer(Bell):
         """Have the thread write what waits; start it if there is none."""
         self.asleep = False
         if self._thread is None:
-            with self._starting:
-                if self._thread is None and not self.closed:
-                    self._thread = Thread(
-                        target=self._live, name=f"history {self._path.name}", daemon=True
-                    )
-                    self._thread.start()
+            try:
+                with self._starting:
+                    self._start()
+            except RuntimeError as error:  # what is taken down next tries again
+                self.asleep = True
+                if not self._failing:  # said once, until it works again
+                    self._failing = True
+                    log_warning(str(self._path), f"nothing is written for now: {error}")
         self._sleeper.wake()
+
+    def _start(self) -> None:
+        if self._thread is None and not self.closed:
+            self._thread = Thread(target=self._live, name=f"history {self._path.name}", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:
+                self._thread = None
+                raise
 
     def _live(self) -> None:
         while not self.closed:
@@ -233,7 +244,7 @@ class Writer(Bell):
 
     def abandon(self) -> None:
         """Leave all to the process that this one was forked from."""
-        self._lock, self.joining, self._starting = RLock(), RLock(), Lock()
+        self._lock, self._starting = RLock(), Lock()
         self._at_it = False
         self.closed = True
         self.backlog.clear()
@@ -250,10 +261,9 @@ class Writer(Bell):
         """
         self._leaving = then
         self._end.wake()
-        try:
-            self.wake()
-        except RuntimeError:  # the interpreter ends and starts no more threads
-            self._close_safely()
+        self.wake()
+        if self._thread is None and not self.closed:
+            self._close_safely()  # the interpreter ends and starts no more threads
 
     def _close_safely(self) -> None:
         try:
@@ -316,14 +326,24 @@ class Writer(Bell):
 
     def _forget_ended(self) -> None:
         """Drop what is only needed for machines that go on."""
-        for _ in range(len(self._ended) if not self.backlog else 0):
-            track = self._ended.popleft()
-            self._filler.forget(track)
-            with self.joining:
+        if not self._ended or self.backlog:
+            return
+        joining = self.joining.now
+        held: list[bool] = []
+        try:
+            # Who has it may wait for the file, in a signal handler: then the next time. One
+            # call in C, as above.
+            held.extend(map(joining.acquire, (False,)))
+            for _ in range(len(self._ended) if held[0] else 0):
+                track = self._ended.popleft()
+                self._filler.forget(track)
                 if self.tracks.get(track.id) is track:
                     self._ended_count += track.count
                     del self.tracks[track.id]
                     self._filler.saved.pop(track.id, None)
+        finally:
+            if held and held[0]:
+                joining.release()
 
     def _write(self, raws: list[Raw], *, exact: bool) -> None:
         """Write one batch."""

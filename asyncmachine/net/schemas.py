@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from hashlib import blake2b
-from threading import Lock
 from typing import Final
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from asyncmachine.errors import SchemaError
+from asyncmachine.locking import FreshLock
 from asyncmachine.net.errors import ProtocolError
 from asyncmachine.schema import Schema
 
 __all__ = ["known_digests", "known_schemas", "packed", "unpacked"]
 
-_lock: Final = Lock()  # guards what follows; only for an instant
+_lock: Final = FreshLock()  # guards what follows; only for an instant
 _packed: Final[WeakKeyDictionary[Schema, tuple[bytes, bytes]]] = WeakKeyDictionary()
 _known: Final[WeakValueDictionary[bytes, Schema]] = WeakValueDictionary()
 # Digests that are told when a machine is asked for; more would make the question long.
@@ -31,7 +31,7 @@ def packed(schema: Schema) -> tuple[bytes, bytes]:
         ('Foo', 'Exception')
 
     """
-    with _lock:
+    with _lock.now:
         found = _packed.get(schema)
     if found is None:
         data = json.dumps(schema.to_dict(), separators=(",", ":")).encode()
@@ -45,7 +45,7 @@ def _digest(data: bytes) -> bytes:
 
 
 def _remember(schema: Schema, digest: bytes, data: bytes) -> Schema:
-    with _lock:
+    with _lock.now:
         _packed[schema] = (digest, data)
         return _known.setdefault(digest, schema)
 
@@ -57,7 +57,7 @@ def unpacked(digest: bytes, data: bytes) -> Schema:
         ProtocolError: if it is none, or the digest is that of another.
 
     """
-    with _lock:
+    with _lock.now:
         schema = _known.get(digest)
     if schema is not None:
         return schema
@@ -72,7 +72,7 @@ def unpacked(digest: bytes, data: bytes) -> Schema:
 
 def known_schemas() -> dict[bytes, Schema]:
     """Give schemas that are known here by digest; hold them until the answer is there."""
-    with _lock:
+    with _lock.now:
         return dict(list(_known.items())[:_MOST_TOLD])
 
 

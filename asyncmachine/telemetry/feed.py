@@ -20,10 +20,10 @@ except ImportError as error:  # pragma: no cover - the tests need it
     msg = f"asyncmachine.telemetry.feed needs {error.name}: pip install 'asyncmachine[feed]'"
     raise ImportError(msg, name=error.name) from error
 
+from asyncmachine.locking import FreshLock
 from asyncmachine.machine import Machine
 from asyncmachine.oneshot import deadline_after, time_left
 from asyncmachine.telemetry.addresses import Address
-from asyncmachine.telemetry.locking import FreshLock
 from asyncmachine.telemetry.sending import Sender
 from asyncmachine.telemetry.taps import Keeper
 from asyncmachine.tracing import Tracer
@@ -78,7 +78,7 @@ class Feed:
         return self._lost + sum(ledger.lost for ledger, _ in self._entries())
 
     def _entries(self) -> list[tuple[Ledger, ref[_Heir]]]:
-        with self._lock:
+        with self._lock.now:
             return list(self._attached.values())
 
     def add(self, machine: Machine) -> None:
@@ -91,7 +91,7 @@ class Feed:
         if not isinstance(machine, Machine):
             msg = f"a Machine can be sent, in its own process, not {machine!r}"
             raise TypeError(msg)
-        with self._lock:
+        with self._lock.now:
             if self._closed:
                 return
             if len(self._attached) >= self._crowd:
@@ -110,8 +110,12 @@ class Feed:
             keeper.bind(machine, ledger.tap)
             if machine.is_disposed:  # too early for the tap to be told
                 ledger.tap.end("disposed")
+            elif ledger.tap.over:  # closed meanwhile, when there was nothing to unbind yet
+                keeper.unbind()
         if self._inherit:
             heir.bind(machine)
+            if self._closed:
+                heir.unbind()
             for child in machine.children:
                 if isinstance(child, Machine):
                     self.add(child)
@@ -144,7 +148,7 @@ class Feed:
 
         """
         deadline = deadline_after(timeout)
-        with self._lock:
+        with self._lock.now:
             if self._closed:
                 return
             self._closed = True

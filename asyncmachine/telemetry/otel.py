@@ -18,9 +18,9 @@ except ImportError as error:  # pragma: no cover - the tests need it
     msg = f"asyncmachine.telemetry.otel needs {error.name}: pip install 'asyncmachine[otel]'"
     raise ImportError(msg, name=error.name) from error
 
+from asyncmachine.locking import FreshLock
 from asyncmachine.machine import Machine
 from asyncmachine.telemetry.causes import Kit
-from asyncmachine.telemetry.locking import FreshLock
 from asyncmachine.telemetry.outlines import Outlines, chooser
 from asyncmachine.telemetry.propagation import (
     Contexts,
@@ -135,7 +135,7 @@ class OtelTracer(Tracer):
         if self._kit.handlers:
             hooks.update(handler_end=self._end_handler)
         vars(self).update(hooks)
-        with _GUARD:
+        with _GUARD.now:
             _KNOWN[:] = [*(each for each in _KNOWN if each() is not None), ref(self)]
         propagate_with(traceparent_of)
 

@@ -20,11 +20,11 @@ except ImportError as error:  # pragma: no cover - the tests need it
     msg = f"this needs {error.name}: pip install 'asyncmachine[prometheus]'"
     raise ImportError(msg, name=error.name) from error
 
+from asyncmachine.locking import FreshLock
 from asyncmachine.logs import log_exception
 from asyncmachine.machine import Machine
 from asyncmachine.telemetry.counting import BUCKETS, Counter, bounds_of
 from asyncmachine.telemetry.families import Families, empty_families
-from asyncmachine.telemetry.locking import FreshLock
 from asyncmachine.telemetry.sources import (
     MachineSource,
     NetworkLike,
@@ -146,7 +146,7 @@ class MachineCollector:
 
     def remove(self, machine: Collected) -> None:
         """Collect it no more; its children stay. Again does nothing."""
-        with self._lock:
+        with self._lock.now:
             source = self._things.get(id(machine))
             if source is not None:
                 self._forget_locked(source)
@@ -155,7 +155,7 @@ class MachineCollector:
 
     def _take(self, thing: Collected) -> bool:
         """Collect something and, perhaps, its children; false if the collector is closed."""
-        with self._lock:
+        with self._lock.now:
             if self._closed:
                 return False
             source = self._things.get(id(thing))
@@ -203,7 +203,7 @@ class MachineCollector:
     def _note_end(self, source: Source) -> None:
         """Take note that something has ended, and forget what has for too long."""
         oldest: Source | None = None
-        with self._lock:
+        with self._lock.now:
             if self._things.get(id(source.thing)) is not source:
                 return
             self._ended[source] = None
@@ -229,7 +229,7 @@ class MachineCollector:
         """Read all machines, and give what they and their counters tell; called by a registry."""
         if self._inherit and not self._counts:
             self._find_children()
-        with self._lock:
+        with self._lock.now:
             sources = list(self._sources.values())
         families = Families(self._buckets)
         now = monotonic()
@@ -249,13 +249,13 @@ class MachineCollector:
             source.scraped_at = now
         if now - source.scraped_at < self._linger:
             return
-        with self._lock:
+        with self._lock.now:
             self._forget_locked(source)
         source.stop()
 
     def _find_children(self) -> None:
         """Look for children that nobody has told of, for there are no tracers."""
-        with self._lock:
+        with self._lock.now:
             sources = list(self._sources.values())
         for source in sources:
             if isinstance(source, MachineSource):
@@ -265,7 +265,7 @@ class MachineCollector:
 
     def close(self) -> None:
         """Collect nothing any more: leave the registry and all machines. Again does nothing."""
-        with self._lock:
+        with self._lock.now:
             if self._closed:
                 return
             self._closed = True

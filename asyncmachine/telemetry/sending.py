@@ -187,7 +187,12 @@ class Sender:
                 return False
             self._flushes.append(done)
         self.wake()
-        return done.wait(timeout)
+        if done.wait(timeout):
+            return True
+        with self._lock:
+            if done in self._flushes:  # nobody waits for it any more
+                self._flushes.remove(done)
+        return done.is_set()
 
     def close(self, timeout: float) -> None:
         """Send what is left, and end; whatever happens, in so many seconds."""

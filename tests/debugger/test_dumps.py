@@ -88,6 +88,26 @@ def test_it_can_be_read_while_it_is_written(tmp_path: Path, records: list[Record
     assert got == records
 
 
+def test_a_block_that_is_completed_while_the_next_one_is_sought_is_read(
+    tmp_path: Path, records: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.amdump"
+    ends = write(path, records[:60])
+    data = path.read_bytes()
+    path.write_bytes(data[: ends[2] + 11])
+    seek = vars(DumpReader)["_find_block"]
+
+    def write_on_and_seek(reader: DumpReader, start: int) -> int | None:
+        path.write_bytes(data)
+        found: int | None = seek(reader, start)
+        return found
+
+    monkeypatch.setattr(DumpReader, "_find_block", write_on_and_seek)
+    got, reader = read(path)
+    assert got == records[:60]
+    assert (reader.damages, reader.left_over) == ([], 0)
+
+
 def test_cut_short_anywhere_all_that_is_before_is_read(
     tmp_path: Path, records: list[Record]
 ) -> None:

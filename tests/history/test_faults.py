@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import os
@@ -18,10 +19,12 @@ from random import Random
 
 import pytest
 
-from asyncmachine import Event, Machine, Schema, Tracer, Transition, UnknownStateError
+from asyncmachine import Event, Machine, Schema, State, Tracer, Transition, UnknownStateError
 from asyncmachine.history import HistoryError, MemoryHistory, SQLiteHistory, Ticks, restore
+from asyncmachine.history.writing import Writer
 from tests.history.backends import machine
 from tests.oracle import Request
+from tests.races import PATIENCE
 from tests.test_properties import Case, random_case
 
 
@@ -203,6 +206,180 @@ def test_a_process_that_is_forked_leaves_the_history_to_its_parent(
         timeout=30,
     )
     assert program.stdout == "['add', 'remove'] (2, 0, 0)\n"
+
+
+FORKED_WHILE_ONE_JOINS = """
+import os, threading, warnings
+from asyncmachine import Machine, State
+from asyncmachine.history import MemoryHistory
+
+warnings.simplefilter("ignore", DeprecationWarning)
+history = MemoryHistory()
+over, joining = threading.Event(), threading.Event()
+
+class Slow(Machine):
+    def time(self, *states):
+        joining.set()
+        over.wait(20)
+        return super().time(*states)
+
+thread = threading.Thread(target=Slow, args=[{"Foo": State()}], kwargs={"tracers": [history]})
+thread.start()
+assert joining.wait(20)
+child = os.fork()
+if not child:
+    machine = Machine({"Foo": State()}, id="m", tracers=[history])
+    machine.add("Foo")
+    os._exit(7 if history.latest(machine=machine) else 1)
+over.set()
+thread.join()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_machine_of_a_forked_child_waits_for_no_thread_that_has_just_made_one() -> None:
+    program = subprocess.run(
+        [sys.executable, "-c", FORKED_WHILE_ONE_JOINS],
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        check=True,
+        timeout=30,
+    )
+    assert program.stdout == "7\n"
+
+
+# Machines of one id ---------------------------------------------------------------------
+
+
+def test_a_machine_that_failed_to_be_written_twice_is_not_taken_for_anothers(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with SQLiteHistory(path, delay=60) as history, closing(sqlite3.connect(path)) as db:
+
+        def fail() -> None:
+            db.execute(
+                "CREATE TRIGGER refuse BEFORE UPDATE OF seq ON machines "
+                "BEGIN SELECT RAISE(ABORT, 'refused'); END"
+            )
+            with pytest.raises(HistoryError, match="refused"):
+                history.flush()
+            db.execute("DROP TRIGGER refuse")
+
+        one = machine(history)
+        fail()
+        one.add("Foo")
+        history.flush()
+        one.remove("Foo")
+        one.dispose()
+        two = machine(history)
+        two.add("Foo")
+        fail()
+        history.flush()
+        assert [each.kind for each in history.transitions()] == ["add", "remove", "add"]
+        assert history.dropped == 0
+        assert "by another history" not in caplog.text
+
+
+def test_the_clocks_of_an_earlier_machine_are_kept_without_its_records(path: Path) -> None:
+    with SQLiteHistory(path, delay=60, backlog=1) as history:
+        one = Machine({"Foo": State()}, id="m", tracers=[history])
+        one.add("Foo")
+        one.dispose()
+        two = Machine({"Bar": State()}, id="m", tracers=[history])
+        history.flush()
+        clocks = history.last_clocks(machine=two)
+        assert clocks is not None
+        assert dict(zip(clocks.names, clocks.ticks, strict=True))["Foo"] == 1
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_where_a_machine_is_when_it_is_added_again_is_where_it_is_restored(
+    path: Path, kind: str
+) -> None:
+    with SQLiteHistory(path) as file:
+        history = file if kind == "sqlite" else MemoryHistory()
+        moved = Machine({"Foo": State()}, id="m")
+        binding = moved.add_tracer(history)
+        moved.add("Foo")
+        binding.unbind()
+        moved.remove("Foo")
+        moved.add_tracer(history)
+        assert restore(Machine({"Foo": State()}, id="m"), history) == {"Foo": 2, "Exception": 0}
+
+
+def test_a_machine_that_is_added_again_before_it_is_restored_is_where_it_was(path: Path) -> None:
+    with SQLiteHistory(path) as history:
+        Machine({"Foo": State()}, id="m", tracers=[history]).add("Foo")
+    with SQLiteHistory(path) as history:
+        fresh = Machine({"Foo": State()}, id="m")
+        fresh.add_tracer(history).unbind()
+        fresh.add_tracer(history)
+        history.flush()
+        assert restore(fresh, history) == {"Foo": 1, "Exception": 0}
+
+
+# Threads --------------------------------------------------------------------------------
+
+
+def test_when_no_thread_can_be_started_it_is_tried_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with SQLiteHistory(path, delay=0) as history:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            toggled = machine(history)
+            for _ in range(5):
+                assert toggled.toggle("Foo")
+        assert [each.getMessage() for each in caplog.records] == [
+            f"[{path}] nothing is written for now: can't start new thread"
+        ]
+        assert toggled.toggle("Foo")
+        with closing(sqlite3.connect(path)) as db:
+            deadline = time.monotonic() + 20
+            while db.execute("SELECT COUNT(*) FROM records").fetchone() != (7,):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+
+
+def test_who_waits_for_the_file_while_a_machine_is_made_does_not_wait_for_ever(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Flushing(Machine):
+        """A signal handler writes while its record begins."""
+
+        def time(self, *states: str) -> tuple[int, ...]:
+            if self.id == "new" and not done:
+                ending.start()
+                assert at_it.wait(PATIENCE)
+                threading.Timer(0.1, go_on.set).start()
+                history.flush(PATIENCE)
+                done.append(True)
+            return super().time(*states)
+
+    done: list[bool] = []
+    at_it, go_on = threading.Event(), threading.Event()
+    with SQLiteHistory(path, delay=60) as history:
+        old = Machine({"Foo": State()}, id="old", tracers=[history])
+        old.add("Foo")
+        history.flush()
+        forget = vars(Writer)["_forget_ended"]
+
+        def forget_late(writer: Writer) -> None:
+            at_it.set()
+            assert go_on.wait(PATIENCE)
+            forget(writer)
+
+        monkeypatch.setattr(Writer, "_forget_ended", forget_late)
+        del old
+        gc.collect()
+        ending = threading.Thread(target=history.flush)
+        Flushing({"Foo": State()}, id="new", tracers=[history])
+        ending.join()
+    assert done == [True]
 
 
 # Hostile values -------------------------------------------------------------------------

@@ -6,12 +6,14 @@ import gc
 import gzip
 import json
 import logging
+import signal
 import socket
 import threading
 from collections.abc import Iterator, Mapping
 from itertools import cycle
 from pathlib import Path
 from random import Random
+from weakref import WeakSet
 
 import pytest
 
@@ -27,9 +29,11 @@ from asyncmachine.debugger.records import (
     Record,
     StepRecord,
 )
+from asyncmachine.telemetry import sending
 from asyncmachine.telemetry.addresses import Address
 from asyncmachine.telemetry.feed import Feed, FeedTracer, attach, tracer_from_environment
 from asyncmachine.telemetry.packing import Ledger
+from asyncmachine.telemetry.sending import Sender
 from tests.oracle import Request
 from tests.races import PATIENCE, switching_often, together
 from tests.telemetry.feeding import Receiver, first_clock, replay
@@ -701,3 +705,59 @@ def test_a_machine_that_is_disposed_already_is_told_as_such(receiver: Receiver) 
     assert isinstance(clock, ClockRecord)
     assert isinstance(gone, DisposedRecord)
     assert (clock.ticks, gone.reason) == ((1, 0), "disposed")
+
+
+def test_a_signal_handler_may_make_a_machine_while_one_is_being_attached(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Machine] = []
+    tap = Sender.tap
+
+    def make(*_: object) -> None:
+        made.append(Machine({"Foo": State()}, id="made", tracers=[tracer]))
+
+    def signalled_tap(sender: Sender, machine: Machine, size: int) -> tuple[Ledger, bool]:
+        if machine.id == "m":
+            signal.raise_signal(signal.SIGUSR1)
+        return tap(sender, machine, size)
+
+    monkeypatch.setattr(Sender, "tap", signalled_tap)
+    before = signal.signal(signal.SIGUSR1, make)
+    try:
+        with Receiver() as receiver:
+            tracer = FeedTracer(receiver.address)
+            Machine({"Foo": State()}, id="m", tracers=[tracer])
+            tracer.feed.close(PATIENCE)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert len(made) == 1
+
+
+def test_a_flush_that_nobody_waits_for_any_more_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: WeakSet[threading.Event] = WeakSet()
+
+    class Noted(threading.Event):
+        def __init__(self) -> None:
+            super().__init__()
+            made.add(self)
+
+    feed = attach(Machine({"Foo": State()}), "127.0.0.1:9")
+    monkeypatch.setattr(sending, "Event", Noted)
+    try:
+        assert not any(feed.flush(0.001) for _ in range(10))
+        gc.collect()
+        assert not made
+    finally:
+        feed.close(0)
+
+
+def test_a_feed_that_is_closed_while_a_machine_is_attached_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine({"Foo": State()})
+    feed = attach(Machine({"Foo": State()}), "127.0.0.1:9")
+    monkeypatch.setattr(Sender, "begin", lambda _: feed.close(0))
+    feed.add(machine)
+    assert machine.tracers == ()

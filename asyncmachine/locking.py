@@ -3,47 +3,38 @@
 from __future__ import annotations
 
 import os
-from threading import Lock
-from typing import TYPE_CHECKING, Final
+from threading import RLock
+from typing import Final
 from weakref import WeakSet
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["FreshLock"]
 
 
 class FreshLock:
-    """A lock for ``with``; a machine in a forked child never waits for a thread left behind.
+    """A lock that is new in a forked child: nobody there waits for a thread left behind.
 
     It is for what single steps leave whole: what the other thread was about stays undone.
+    Who has it may come again, in a signal handler or a finaliser that makes a machine.
+
+    Attributes:
+        now: the lock itself, so that ``with`` gives back what it has taken, in a child, too,
+            and that no interrupt can come between taking it and having to give it back.
 
     Example:
         >>> lock = FreshLock()
-        >>> with lock:
+        >>> with lock.now:
         ...     "alone"
         'alone'
 
     """
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self.now = RLock()
         _LOCKS.add(self)
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._lock.release()
 
     def renew(self) -> None:  # pragma: no cover - in a forked child
         """Be free."""
-        self._lock = Lock()
+        self.now = RLock()
 
 
 _LOCKS: Final[WeakSet[FreshLock]] = WeakSet()
