@@ -178,7 +178,9 @@ class Writer:
     def _write_as_writer(self, *, patient: bool) -> bool:
         """Write all that may be, then stop being the writer; false if a thread goes on."""
         connection = self._connection
-        assert connection is not None
+        if connection is None:  # detached, just before it became ours to write
+            self._writing.release()
+            return True
         carrier = connection.carrier
         take = self._outgoing.take
         error: Exception | None = None

@@ -18,6 +18,7 @@ from asyncmachine.net import outgoing
 from asyncmachine.net.carriers.socket import SocketCarrier
 from asyncmachine.net.errors import ConnectionLostError, NotSerialisableError, ProtocolError
 from asyncmachine.net.link import Link
+from asyncmachine.net.outgoing import Outgoing
 from asyncmachine.net.wire import (
     Ack,
     Applied,
@@ -648,6 +649,30 @@ def test_carriers_change_while_threads_post_and_read() -> None:
             a.until(lambda a=a: len(a.got) == 3000)  # type: ignore[misc]
             b.until(lambda b=b: len(b.got) == 3000)  # type: ignore[misc]
             assert a.got == b.got == list(range(3000))
+
+
+def test_a_carrier_that_is_detached_as_somebody_begins_to_write_leaves_the_link_sound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a, b = End(), End()
+    with closing(a, b):
+        join(a, b)
+        detaching = [a.link]
+        ready = Outgoing.is_ready
+
+        def detach_then(outgoing: Outgoing) -> bool:
+            found = ready(outgoing)
+            if detaching and outgoing.queue:
+                detaching.pop().detach()
+            return found
+
+        monkeypatch.setattr(Outgoing, "is_ready", detach_then)
+        a.link.post(counted(1))
+        assert not detaching
+
+        join(a, b)
+        a.link.post(counted(2))
+        b.until(lambda: b.got == [1, 2])
 
 
 def test_a_reading_thread_may_detach_and_attach() -> None:
