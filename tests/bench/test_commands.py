@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +16,8 @@ from bench.__main__ import main
 from bench.core import CASES
 from bench.measure import BenchError, Ruler, Sample, Subject
 from bench.peers import PEERS
+from tests.bench.running import python_m_bench
 
-ROOT = Path(__file__).parents[2]
 AT_ONCE = ("--rounds", "1", "--part", "0", "--quiet")
 NO_SOAK = ("--soak", "0")
 
@@ -50,24 +49,13 @@ PROMISED = {
 }
 
 
-def _python_m_bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "bench", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=50,
-    )
-
-
 def _read(path: Path) -> dict[str, Any]:
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return data
 
 
 def test_without_arguments_it_teaches() -> None:
-    done = _python_m_bench()
+    done = python_m_bench()
 
     assert done.returncode == 0
     for word in ("core", "peers", "examples:", "--quick", "--soak", "empty Python function calls"):
@@ -76,7 +64,7 @@ def test_without_arguments_it_teaches() -> None:
 
 def test_core_measures_every_case_and_writes_all_of_it_down(tmp_path: Path) -> None:
     file = tmp_path / "core.json"
-    done = _python_m_bench("core", *AT_ONCE, "--soak", "6000", "--json", str(file))
+    done = python_m_bench("core", *AT_ONCE, "--soak", "6000", "--json", str(file))
     data = _read(file)
     cases = {case["key"]: case for case in data["cases"]}
 
@@ -110,7 +98,7 @@ def test_both_ways_to_involve_the_toggled_states_are_measured(tmp_path: Path) ->
 def test_peers_measures_what_is_installed(tmp_path: Path) -> None:
     pytest.importorskip("transitions")
     file = tmp_path / "peers.json"
-    done = _python_m_bench("peers", *AT_ONCE, "--json", str(file))
+    done = python_m_bench("peers", *AT_ONCE, "--json", str(file))
     data = _read(file)
     labels = [case["key"] for case in data["cases"]]
 

@@ -21,7 +21,7 @@ from asyncmachine.debugger.records import EndRecord, Record, TransitionRecord
 from asyncmachine.telemetry import packets
 from asyncmachine.telemetry.addresses import Address
 from asyncmachine.telemetry.feed import attach
-from tests.races import PATIENCE
+from tests.races import PATIENCE, Gate
 from tests.telemetry.feeding import Receiver
 
 HELLO = (packets.HELLO, (packets.FORMAT, packets.VERSION, "p", "host", 1, "x", 0))
@@ -111,12 +111,11 @@ def test_a_process_that_dials_again_has_lost_its_former_connection_before() -> N
 
 def test_what_is_left_of_a_former_connection_is_told_first() -> None:
     runs = 3000
-    entered, go_on = threading.Event(), threading.Event()
+    gate = Gate()
     heard: list[Record] = []
 
     def sink(records: list[Record]) -> None:
-        entered.set()
-        assert go_on.wait(PATIENCE)
+        gate()
         heard.extend(records)
 
     with (
@@ -125,12 +124,12 @@ def test_what_is_left_of_a_former_connection_is_told_first() -> None:
         dial(collector.address) as new,
     ):
         former.sendall(packets.encode(list(GOOD)))
-        assert entered.wait(PATIENCE)
+        gate.await_reached()
         for _ in range(runs):
             former.sendall(packets.encode([(packets.RUN, (1, 1, [0, 5, 100, 10, 0] * 20))]))
         new.sendall(packets.encode([*GOOD, (packets.FAREWELL, ())]))
         new.close()
-        go_on.set()
+        gate.open()
         assert collector.wait_idle(PATIENCE)
     assert collector.received == 1 + 20 * runs + 1
     assert heard[-1] == EndRecord("p", "closed")

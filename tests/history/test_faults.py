@@ -45,8 +45,8 @@ def size_used(path: Path) -> int:
 
 
 # In a process of its own, for what measures coverage does not stand interrupts.
-INTERRUPTED = """
-import signal, sys
+INTERRUPTS = """
+import signal, sqlite3, sys, threading
 from random import Random
 from asyncmachine import Machine, State
 from asyncmachine.history import SQLiteHistory
@@ -58,9 +58,11 @@ def interrupt(*_):
     raise Interrupted
 
 signal.signal(signal.SIGALRM, interrupt)
+"""
+INTERRUPTED = f"""{INTERRUPTS}
 rnd, made, interrupted = Random(), 0, 0
 with SQLiteHistory(sys.argv[1], delay=60) as history:
-    machine = Machine({"Many": State(multi=True)}, id="m", tracers=[history])
+    machine = Machine({{"Many": State(multi=True)}}, id="m", tracers=[history])
     while interrupted < 40:
         for _ in range(300):
             machine.add("Many")
@@ -91,20 +93,9 @@ def test_an_interrupt_of_who_writes_loses_nothing_and_writes_nothing_twice(path:
 
 
 # The lock of the file is waited for, and had, before the handler of the signal runs.
-INTERRUPTED_AS_IT_BEGINS = """
-import signal, sqlite3, sys, threading
-from asyncmachine import Machine, State
-from asyncmachine.history import SQLiteHistory
-
-class Interrupted(BaseException):
-    pass
-
-def interrupt(*_):
-    raise Interrupted
-
-signal.signal(signal.SIGALRM, interrupt)
+INTERRUPTED_AS_IT_BEGINS = f"""{INTERRUPTS}
 with SQLiteHistory(sys.argv[1], delay=60) as history:
-    machine = Machine({"Foo": State()}, id="m", tracers=[history])
+    machine = Machine({{"Foo": State()}}, id="m", tracers=[history])
     machine.add("Foo")
     history.flush()
     machine.remove("Foo")

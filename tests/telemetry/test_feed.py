@@ -11,7 +11,6 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from itertools import cycle
-from pathlib import Path
 from random import Random
 from weakref import WeakSet
 
@@ -35,11 +34,11 @@ from asyncmachine.telemetry.feed import Feed, FeedTracer, attach, tracer_from_en
 from asyncmachine.telemetry.packing import Ledger
 from asyncmachine.telemetry.sending import Sender
 from tests.oracle import Request
-from tests.races import PATIENCE, switching_often, together
+from tests.races import PATIENCE, Gate, switching_often, together
 from tests.telemetry.feeding import Receiver, first_clock, replay
 from tests.test_properties import Case, random_case
+from tests.test_recording import RECORDING
 
-RECORDING = Path("/work/shared/data/pubsub-sim-600s.jsonl.gz")
 NOBODY = "127.0.0.1:1"
 
 
@@ -559,23 +558,22 @@ def test_a_ring_that_is_cut_down_while_it_is_sent_does_not_end_the_feed(
     for each in busy:
         feed.add(each)
     made = 2 * 2500 + 2 + 4 * 1500
-    entered, go_on = threading.Event(), threading.Event()
+    gate = Gate()
     heard: list[Record] = []
 
     def sink(records: list[Record]) -> None:
-        entered.set()
-        assert go_on.wait(PATIENCE)
+        gate()
         heard.extend(records)
 
     with Collector(sink, address) as collector:
-        assert entered.wait(PATIENCE)
+        gate.await_reached()
         for each in busy:
             for _ in range(1500):
                 each.add("Foo")
         cut = threading.Event()
         while feed.dropped < 100:  # it looks after the rings each second
             assert not cut.wait(0.05)
-        go_on.set()
+        gate.open()
         assert feed.flush(PATIENCE)
         quiet.add("Foo")
         feed.close(PATIENCE)

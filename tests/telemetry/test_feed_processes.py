@@ -13,6 +13,7 @@ from asyncmachine.debugger.records import ClockRecord, EndRecord, MachineRecord
 from asyncmachine.telemetry.feed import Feed, attach
 from tests.races import PATIENCE
 from tests.telemetry.feeding import Receiver, environment, line_of, program, replay
+from tests.telemetry.forking import fork_in_a_crowd
 
 COUNTING = """
 import sys
@@ -50,37 +51,6 @@ if child:
     os.waitpid(child, 0)
 else:
     os._exit(0)
-"""
-
-
-FORKING_IN_A_CROWD = """
-import os, threading, warnings
-from asyncmachine import Machine, State, Tracer
-from asyncmachine.telemetry.feed import attach
-warnings.simplefilter("ignore", DeprecationWarning)
-def make(name):
-    machine = Machine({"Foo": State()}, id=name)
-    machine.add_tracer(Tracer())
-    return machine
-first = make("first")
-feed = attach(first, "127.0.0.1:9")
-machines = [make(f"m{n}") for n in range(40)]
-over = threading.Event()
-def attach_again():
-    while not over.is_set():
-        feed.add(first)
-threads = [threading.Thread(target=attach_again) for _ in range(3)]
-for each in threads:
-    each.start()
-for each in machines:
-    child = os.fork()
-    if not child:
-        feed.add(each)
-        each.add("Foo")
-        os._exit(0)
-    os.waitpid(child, 0)
-over.set()
-feed.close(0)
 """
 
 
@@ -225,6 +195,7 @@ def test_a_forked_child_dials_for_itself() -> None:
 
 
 def test_a_machine_of_a_forked_child_waits_for_no_thread_of_the_parent() -> None:
-    subprocess.run(
-        [sys.executable, "-c", FORKING_IN_A_CROWD], env=environment(), check=True, timeout=PATIENCE
+    fork_in_a_crowd(
+        "from asyncmachine.telemetry.feed import attach; observer = attach(first, '127.0.0.1:9')",
+        "observer.close(0)",
     )

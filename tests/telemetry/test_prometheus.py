@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import subprocess
-import sys
 import threading
 from collections import Counter
 from typing import Final
@@ -20,8 +18,7 @@ from asyncmachine import Event, Machine, State
 from asyncmachine.net import Network, connect, serve
 from asyncmachine.telemetry.counting import BUCKETS
 from asyncmachine.telemetry.prometheus import MOST_ENDED, MachineCollector
-from tests.races import PATIENCE
-from tests.telemetry.feeding import environment
+from tests.telemetry.forking import fork_in_a_crowd
 
 STATES: Final = {
     "Foo": State(add="Bar"),
@@ -51,37 +48,6 @@ class Scrape:
     def machines(self) -> set[str]:
         found = {dict(labels).get("machine") for _, labels in self.series}
         return {each for each in found if each is not None}
-
-
-FORKING_IN_A_CROWD: Final = """
-import os, threading, warnings
-from prometheus_client import CollectorRegistry
-from asyncmachine import Machine, State, Tracer
-from asyncmachine.telemetry.prometheus import MachineCollector
-warnings.simplefilter("ignore", DeprecationWarning)
-def make(name):
-    machine = Machine({"Foo": State()}, id=name)
-    machine.add_tracer(Tracer())
-    return machine
-first = make("first")
-collector = MachineCollector(first, registry=CollectorRegistry())
-machines = [make(f"m{n}") for n in range(40)]
-over = threading.Event()
-def add_again():
-    while not over.is_set():
-        collector.add(first)
-threads = [threading.Thread(target=add_again) for _ in range(3)]
-for each in threads:
-    each.start()
-for each in machines:
-    child = os.fork()
-    if not child:
-        collector.add(each)
-        each.add("Foo")
-        os._exit(0)
-    os.waitpid(child, 0)
-over.set()
-"""
 
 
 @pytest.fixture
@@ -584,6 +550,8 @@ def test_what_is_added_and_removed_at_once_keeps_no_tracer(registry: CollectorRe
 
 
 def test_a_machine_of_a_forked_child_waits_for_no_thread_of_the_parent() -> None:
-    subprocess.run(
-        [sys.executable, "-c", FORKING_IN_A_CROWD], env=environment(), check=True, timeout=PATIENCE
+    fork_in_a_crowd(
+        "from prometheus_client import CollectorRegistry\n"
+        "from asyncmachine.telemetry.prometheus import MachineCollector\n"
+        "observer = MachineCollector(first, registry=CollectorRegistry())"
     )
