@@ -28,10 +28,11 @@ import sys
 import time
 from collections import deque
 from itertools import count
-from threading import Event, RLock, Thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
+from asyncmachine.locking import FreshLock
 from asyncmachine.oneshot import deadline_after, time_left
 from asyncmachine.telemetry.line import Line
 from asyncmachine.telemetry.packets import (
@@ -91,7 +92,7 @@ class Sender:
         self.connected = Event()
         self.process = uuid4().hex[:16]
         self._users = 0
-        self._lock = RLock()  # guards users, ledgers, flushes, the start of the thread
+        self._lock = FreshLock()  # guards users, ledgers, flushes, the start of the thread
         self._ledgers: dict[int, Ledger] = {}  # by number
         self._numbers: dict[int, int] = {}  # by the id of the machine: those there are now
         self._noted: deque[int] = deque()  # numbers of what there is something of
@@ -106,7 +107,7 @@ class Sender:
     @classmethod
     def of(cls, address: Address) -> Sender:
         """Give the sender to an address, one user more; `release` it once."""
-        with _registry_lock():
+        with _REGISTRY.now:
             sender = _SENDERS.get(address)
             if sender is None:
                 sender = _SENDERS[address] = cls(address)
@@ -115,7 +116,7 @@ class Sender:
 
     def release(self, timeout: float) -> None:
         """Have one user less; the last one ends the sender, which sends what is left."""
-        with _registry_lock():
+        with _REGISTRY.now:
             self._users -= 1
             if self._users:
                 return
@@ -128,7 +129,7 @@ class Sender:
 
         Then `begin`; and `untap` it once.
         """
-        with self._lock:
+        with self._lock.now:
             key = id(machine)
             ledger = self._ledgers.get(self._numbers.get(key, 0))
             if ledger is not None and ledger.tap.machine is machine and not ledger.tap.over:
@@ -141,7 +142,7 @@ class Sender:
 
     def untap(self, ledger: Ledger) -> None:
         """Have one user of a ledger less; after the last one nothing more is sent of it."""
-        with self._lock:
+        with self._lock.now:
             ledger.users -= 1
             if ledger.users:
                 return
@@ -153,7 +154,7 @@ class Sender:
 
     def begin(self) -> None:
         """Start the thread, unless it runs or is to end; what is in the way is logged."""
-        with self._lock:
+        with self._lock.now:
             if self._thread is not None or self._closing is not None:
                 return
             self._thread = Thread(target=self._run, name=f"feed to {self.address}", daemon=True)
@@ -182,21 +183,21 @@ class Sender:
     def flush(self, timeout: float) -> bool:
         """Wait until all that has happened so far has been sent; false if it was not."""
         done = Event()
-        with self._lock:
+        with self._lock.now:
             if self._closing is not None or self._thread is None:
                 return False
             self._flushes.append(done)
         self.wake()
         if done.wait(timeout):
             return True
-        with self._lock:
+        with self._lock.now:
             if done in self._flushes:  # nobody waits for it any more
                 self._flushes.remove(done)
         return done.is_set()
 
     def close(self, timeout: float) -> None:
         """Send what is left, and end; whatever happens, in so many seconds."""
-        with self._lock:
+        with self._lock.now:
             if self._closing is None:
                 self._closing = deadline_after(timeout)
             thread = self._thread
@@ -208,7 +209,6 @@ class Sender:
 
     def forget_parent(self) -> None:  # pragma: no cover - in a forked child
         """Begin anew in a forked child: what is open and not sent belongs to the parent."""
-        self._lock = RLock()
         self.connected = Event()
         self.process = uuid4().hex[:16]
         self._thread = None
@@ -285,7 +285,7 @@ class Sender:
             self._line.wait(left)
 
     def _known(self) -> tuple[Ledger, ...]:
-        with self._lock:
+        with self._lock.now:
             return tuple(self._ledgers.values())
 
     def _converse(self) -> None:
@@ -302,14 +302,14 @@ class Sender:
             if self._closing is None and not self._flushes:
                 self._line.wait(LINGER)
             closing = self._closing
-            with self._lock:
+            with self._lock.now:
                 flushes, self._flushes = self._flushes, []
             if flushes or closing is not None:  # an interrupt may have kept one from a note
                 self._noted.extend(ledger.number for ledger in self._known())
             try:
                 self._send_all(packer)
             except BaseException:
-                with self._lock:
+                with self._lock.now:
                     self._flushes += flushes
                 raise
             for flush in flushes:
@@ -380,7 +380,7 @@ class Sender:
             self._drop(ledger)
 
     def _drop(self, ledger: Ledger) -> None:
-        with self._lock:
+        with self._lock.now:
             self._ledgers.pop(ledger.number, None)
             if self._numbers.get(ledger.key) == ledger.number:
                 del self._numbers[ledger.key]
@@ -473,16 +473,12 @@ def _cut(ledger: Ledger, most: int) -> None:
 # All senders of the process ---------------------------------------------------------------
 
 _SENDERS: Final[dict[Address, Sender]] = {}
-_LOCKS: Final = [RLock()]  # guards the senders; a forked child gets a new one
-
-
-def _registry_lock() -> RLock:
-    return _LOCKS[0]
+_REGISTRY: Final = FreshLock()  # guards the senders
 
 
 def _close_all() -> None:  # pragma: no cover - when the interpreter ends
     """Send what is left when the interpreter ends."""
-    with _registry_lock():
+    with _REGISTRY.now:
         senders = list(_SENDERS.values())
         _SENDERS.clear()
     deadline = time.monotonic() + EXIT_GRACE
@@ -491,7 +487,6 @@ def _close_all() -> None:  # pragma: no cover - when the interpreter ends
 
 
 def _begin_anew() -> None:  # pragma: no cover - in a forked child
-    _LOCKS[0] = RLock()
     for sender in _SENDERS.values():
         sender.forget_parent()
 
