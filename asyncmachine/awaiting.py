@@ -259,7 +259,7 @@ class Awaiting(Reading):
     def _waiters(self) -> Index:
         index = self._index
         if index is None:
-            with MAKING:
+            with MAKING.now:
                 if self._index is None:
                     self._index = Index(self)
                 index = self._index

@@ -164,12 +164,12 @@ class Index:
 
     def observe(self, callback: Callable[[], object]) -> None:
         """Have a function called after each change."""
-        with MAKING:
+        with MAKING.now:
             self.observers = (*self.observers, callback)
 
     def forget(self, callback: Callable[[], object]) -> None:
         """Call a function no more."""
-        with MAKING:
+        with MAKING.now:
             self.observers = tuple(each for each in self.observers if each is not callback)
 
     def bury_unsorted(self) -> None:

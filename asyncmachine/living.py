@@ -186,7 +186,7 @@ class Living(Resting):
     def _living(self) -> _Life:
         life = self._life
         if life is None:
-            with MAKING:
+            with MAKING.now:
                 if self._life is None:
                     self._life = _Life(self._fork_failed)
                 life = self._life

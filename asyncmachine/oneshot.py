@@ -20,11 +20,11 @@ condition, a lock and a deque up front, which costs about eighty function calls.
 
 from __future__ import annotations
 
-import os
 from _thread import allocate_lock
-from threading import RLock
 from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeVar
+
+from asyncmachine.locking import FreshLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,12 +42,7 @@ __all__ = [
 ]
 
 # Guards only the making of the lists, which happens once for a thing that is waited for.
-MAKING: Final = RLock()
-# A child made by fork() shall not find it held by a thread that it does not have.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=MAKING.acquire, after_in_parent=MAKING.release, after_in_child=MAKING.release
-    )
+MAKING: Final = FreshLock()
 
 
 class Sleeper:
@@ -145,7 +140,7 @@ class OneShot:
     def _add_sleeper(self, sleeper: Sleeper) -> None:
         sleepers = self._sleepers
         if sleepers is None:
-            with MAKING:
+            with MAKING.now:
                 if self._sleepers is None:
                     self._sleepers = []
                 sleepers = self._sleepers
@@ -164,7 +159,7 @@ class OneShot:
     def _add_callback(self, callback: Callable[[Self], object]) -> None:
         callbacks = self._callbacks
         if callbacks is None:
-            with MAKING:
+            with MAKING.now:
                 if self._callbacks is None:
                     self._callbacks = []
                 callbacks = self._callbacks

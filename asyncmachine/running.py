@@ -15,6 +15,8 @@ import os
 import threading
 from typing import TYPE_CHECKING, Final, Protocol
 
+from asyncmachine.locking import FreshLock
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -97,18 +99,10 @@ def _holds(top: Running | None, machine: object) -> bool:
 
 # Threads that wait, from inside one machine's handler, for another machine.
 _blocked: Final[dict[int, tuple[object, Running]]] = {}
-_guard: Final = threading.RLock()
+_guard: Final = FreshLock()
 
-
-def _forget_others() -> None:  # pragma: no cover - in a forked child
-    _blocked.clear()  # it has no other threads
-    _guard.release()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_forget_others
-    )
+if hasattr(os, "register_at_fork"):  # a child has no other threads
+    os.register_at_fork(after_in_child=_blocked.clear)
 
 
 class Blocked:
@@ -130,7 +124,7 @@ class Blocked:
         if top is None:  # we hold nothing that anybody could wait for
             return True
         # What an interrupt has kept from being taken back is overwritten here.
-        with _guard:
+        with _guard.now:
             if _waits_for_us(self._machine, top):
                 return False
             self._me = threading.get_ident()
@@ -144,7 +138,7 @@ class Blocked:
         trace: TracebackType | None,
     ) -> None:
         if self._me:
-            with _guard:
+            with _guard.now:
                 _blocked.pop(self._me, None)
 
 

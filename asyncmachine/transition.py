@@ -270,7 +270,7 @@ class Transition:
         """What only few transitions have; made when it is first asked for."""
         rare = self.rare
         if rare is None:
-            with MAKING:
+            with MAKING.now:
                 if self.rare is None:
                     self.rare = Rare(accepted=self.plan.accepted)
                 rare = self.rare
@@ -281,7 +281,7 @@ class Transition:
         """Number of the transition, unique in its process."""
         number = self.number
         if not number:
-            with MAKING:
+            with MAKING.now:
                 if not self.number:
                     self.number = next(IDS)
                 number = self.number

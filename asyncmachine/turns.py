@@ -406,7 +406,7 @@ class Turns(Conducting):
     def _queue_made(self) -> Queue:
         queue = self._queue
         if queue is None:
-            with MAKING:
+            with MAKING.now:
                 if self._queue is None:
                     self._queue = Queue(self.schema)
                 queue = self._queue

@@ -47,9 +47,9 @@ LAYERS: Final = (
     "schema",
     # what knows nothing of machines
     "threads",
-    "locking",
     "oneshot",
     "running",
+    "locking",
     "moments",
     "bits",
     "tracing",

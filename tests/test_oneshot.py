@@ -121,7 +121,7 @@ def test_no_wake_up_is_lost_when_it_happens_as_the_list_is_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     thing = Thing()
-    monkeypatch.setattr("asyncmachine.oneshot.MAKING", GuardThatLosesTheRace(thing.happen))
+    monkeypatch.setattr("asyncmachine.oneshot.MAKING.now", GuardThatLosesTheRace(thing.happen))
 
     assert outcome(start(lambda: thing.wait(PATIENCE))) is True
 
@@ -135,7 +135,7 @@ def test_two_first_sleepers_share_one_list(monkeypatch: pytest.MonkeyPatch) -> N
         thing.add_sleeper(sleeper)
         others.append(start(lambda: sleeper.sleep(PATIENCE)))
 
-    monkeypatch.setattr("asyncmachine.oneshot.MAKING", GuardThatLosesTheRace(come_first))
+    monkeypatch.setattr("asyncmachine.oneshot.MAKING.now", GuardThatLosesTheRace(come_first))
     ours = Sleeper()
     thing.add_sleeper(ours)
     assert thing.asleep() == 2
@@ -199,7 +199,7 @@ def test_a_first_callback_that_is_added_as_it_happens_is_called_once(
 ) -> None:
     thing = Thing()
     calls: list[Thing] = []
-    monkeypatch.setattr("asyncmachine.oneshot.MAKING", GuardThatLosesTheRace(thing.happen))
+    monkeypatch.setattr("asyncmachine.oneshot.MAKING.now", GuardThatLosesTheRace(thing.happen))
     thing.then(calls.append)
 
     assert calls == [thing]
@@ -212,7 +212,7 @@ def test_two_first_callbacks_are_both_called(monkeypatch: pytest.MonkeyPatch) ->
     def come_first() -> None:
         thing.then(lambda _: calls.append("theirs"))
 
-    monkeypatch.setattr("asyncmachine.oneshot.MAKING", GuardThatLosesTheRace(come_first))
+    monkeypatch.setattr("asyncmachine.oneshot.MAKING.now", GuardThatLosesTheRace(come_first))
     thing.then(lambda _: calls.append("ours"))
     thing.happen()
 

@@ -129,7 +129,7 @@ class _Filter(TraceFilter):  # type: ignore[misc]  # frontrun has no types
 
 @contextmanager
 def _twins(run_elsewhere: Callable[[Callable[[], object]], None] | None) -> Iterator[None]:
-    assert type(oneshot.MAKING).__module__.startswith("frontrun"), "use: make interleavings"
+    assert type(oneshot.MAKING.now).__module__.startswith("frontrun"), "use: make interleavings"
     with ExitStack() as stack:
 
         def put(place: object, name: str, twin: object) -> None:
